@@ -1,0 +1,5 @@
+/** Disk image formats by QEMU's names (`vhd` is QEMU's `vpc`). An ISO is a format of its own. */
+export type DiskFormat = 'raw' | 'iso' | 'qcow2' | 'vmdk' | 'vdi' | 'vhd' | 'vhdx'
+
+/** Wrappings around an image, found by magic, never by name. */
+export type Compression = 'gzip' | 'xz' | 'zstd'

@@ -1,0 +1,166 @@
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import type { DigestAlgorithm } from './digest.ts'
+
+/** Bytes covered by one chunk digest (`docs/stored-image.md`). */
+export const chunkBytes = 4 * 1024 * 1024
+
+export interface HashOptions {
+  readonly algorithm?: DigestAlgorithm
+  /** Also hash every 4 MiB. */
+  readonly chunkDigests?: boolean
+}
+
+export interface HashResult {
+  /** Lower-case hex. */
+  readonly hex: string
+  /** 32 bytes per 4 MiB; empty unless asked for. */
+  readonly chunkDigests: Uint8Array
+}
+
+/** The digest of a file that another thread computes while this one still writes it. */
+export interface FileHash extends Disposable {
+  /** The file now holds the bytes up to `end` (exclusive, from the file's start). Never blocks. */
+  advance(end: number): void
+  /** Hashes up to `end` and resolves; rejects where the file cannot be read that far. */
+  finish(end: number): Promise<HashResult>
+}
+
+/** The digest of a stream of chunks, computed on another thread. */
+export interface StreamHash extends Disposable {
+  /** Takes a copy of `chunk`; waits while more than a few MiB are not hashed yet. */
+  write(chunk: Uint8Array): Promise<void>
+  finish(): Promise<HashResult>
+}
+
+export interface HashPool extends AsyncDisposable {
+  /** Hashes the file at `path` from byte `start` on, following it as it grows. */
+  followFile(path: string, options: HashOptions & { readonly start: number }): FileHash
+  hashStream(options: HashOptions): StreamHash
+}
+
+export type HashRequest =
+  | { type: 'open'; id: number; path?: string; start: number; options: HashOptions }
+  | { type: 'advance'; id: number; end: number }
+  | { type: 'write'; id: number; bytes: Uint8Array }
+  | { type: 'finish'; id: number; end: number }
+  | { type: 'close'; id: number }
+
+export type HashReply =
+  | { type: 'wrote'; id: number }
+  | { type: 'finished'; id: number; result: HashResult }
+  | { type: 'failed'; id: number; error: unknown }
+
+interface Job {
+  readonly worker: Worker
+  wrote(): void
+  settle(outcome: { result: HashResult } | { error: unknown }): void
+}
+
+/** `.ts` in a clone, `.js` in a build. */
+const workerUrl = new URL(import.meta.url.replace(/hash-pool(\.[jt]s)$/, 'hash-worker$1'))
+
+/** Writes not hashed yet that `StreamHash.write` allows before it waits. */
+const writesInFlight = 8
+
+/**
+ * Threads that compute digests. A digest is one thread's work from start to end, so one transfer
+ * uses one thread and several transfers share the pool. Threads start with the first use.
+ */
+export function createHashPool({ threads = Math.min(4, availableParallelism()) } = {}): HashPool {
+  const workers: Worker[] = []
+  const jobs = new Map<number, Job>()
+  let nextId = 0
+
+  function fail(worker: Worker, error: unknown): void {
+    const at = workers.indexOf(worker)
+    if (at >= 0) workers.splice(at, 1)
+    for (const job of jobs.values()) if (job.worker === worker) job.settle({ error })
+  }
+
+  function startWorker(): Worker {
+    const worker = new Worker(workerUrl)
+    worker.unref()
+    worker.on('message', (reply: HashReply) => {
+      const job = jobs.get(reply.id)
+      if (reply.type === 'wrote') job?.wrote()
+      else job?.settle(reply.type === 'finished' ? { result: reply.result } : { error: reply.error })
+    })
+    worker.on('error', (error) => fail(worker, error))
+    worker.on('exit', (code) => fail(worker, new Error(`hash thread ended with code ${code}`)))
+    workers.push(worker)
+    return worker
+  }
+
+  function pickWorker(): Worker {
+    const load = (worker: Worker): number =>
+      [...jobs.values()].filter((job) => job.worker === worker).length
+    const idle = workers.find((worker) => load(worker) === 0)
+    if (idle) return idle
+    if (workers.length < threads) return startWorker()
+    return workers.reduce((least, worker) => (load(worker) < load(least) ? worker : least))
+  }
+
+  function open(path: string | undefined, start: number, options: HashOptions) {
+    const worker = pickWorker()
+    const id = nextId++
+    const post = (request: HashRequest): void => worker.postMessage(request)
+    const { promise, resolve, reject } = Promise.withResolvers<HashResult>()
+    // A failure is reported by finish() or the next write(); it must not crash the process before.
+    promise.catch(() => {})
+    let unhashed = 0
+    let wake: (() => void) | undefined
+    const job: Job = {
+      worker,
+      wrote() {
+        unhashed--
+        wake?.()
+      },
+      settle(outcome) {
+        if (!jobs.delete(id)) return
+        if (jobs.size === 0) worker.unref()
+        if ('result' in outcome) resolve(outcome.result)
+        else reject(outcome.error)
+        wake?.()
+      },
+    }
+    jobs.set(id, job)
+    worker.ref()
+    post({ type: 'open', id, start, options, ...(path === undefined ? {} : { path }) })
+    return {
+      advance: (end: number) => post({ type: 'advance', id, end }),
+      async write(chunk: Uint8Array): Promise<void> {
+        while (jobs.has(id) && unhashed >= writesInFlight) {
+          await new Promise<void>((awake) => (wake = awake))
+        }
+        if (!jobs.has(id)) await promise
+        unhashed++
+        post({ type: 'write', id, bytes: chunk })
+      },
+      finish(end: number): Promise<HashResult> {
+        post({ type: 'finish', id, end })
+        return promise
+      },
+      [Symbol.dispose](): void {
+        if (!jobs.has(id)) return
+        post({ type: 'close', id })
+        job.settle({ error: new Error('the digest was given up') })
+      },
+    }
+  }
+
+  return {
+    followFile: (path, { start, ...options }) => open(path, start, options),
+    hashStream: (options) => {
+      const hash = open(undefined, 0, options)
+      return {
+        write: hash.write,
+        finish: () => hash.finish(0),
+        [Symbol.dispose]: hash[Symbol.dispose],
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(workers.splice(0).map((worker) => worker.terminate()))
+    },
+  }
+}

@@ -1,0 +1,76 @@
+import { z } from 'zod'
+import { parseDigest } from './digest.ts'
+import { CodedError } from './errors.ts'
+
+export const mediaTypes = {
+  ociManifest: 'application/vnd.oci.image.manifest.v1+json',
+  ociIndex: 'application/vnd.oci.image.index.v1+json',
+  dockerManifest: 'application/vnd.docker.distribution.manifest.v2+json',
+  dockerList: 'application/vnd.docker.distribution.manifest.list.v2+json',
+  ociConfig: 'application/vnd.oci.image.config.v1+json',
+  ociLayer: 'application/vnd.oci.image.layer.v1.tar',
+} as const
+
+const digest = z.string().transform((text) => parseDigest(text))
+
+const descriptor = z.looseObject({
+  mediaType: z.string().min(1),
+  digest,
+  size: z.int().nonnegative(),
+  urls: z.array(z.string()).optional(),
+  annotations: z.record(z.string(), z.string()).optional(),
+})
+export type ManifestDescriptor = z.output<typeof descriptor>
+
+const manifest = z.looseObject({
+  schemaVersion: z.literal(2),
+  mediaType: z.string().optional(),
+  artifactType: z.string().optional(),
+  config: descriptor.optional(),
+  layers: z.array(descriptor).optional(),
+  manifests: z.array(descriptor).optional(),
+  subject: descriptor.optional(),
+  annotations: z.record(z.string(), z.string()).optional(),
+})
+/** The parts of an OCI manifest or index, or their Docker v2s2 forms, that we read. */
+export type Manifest = z.output<typeof manifest>
+
+const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList]
+const known: readonly string[] = [mediaTypes.ociManifest, mediaTypes.dockerManifest, ...indexTypes]
+
+/**
+ * Reads a manifest; the bytes themselves are what is stored and hashed, never this.
+ * Throws MANIFEST_INVALID where the media type is not a manifest's, differs from the one inside,
+ * or the shape is wrong. @see OCI image-spec manifest.md, image-index.md
+ */
+export function parseManifest(mediaType: string, bytes: Uint8Array): Manifest {
+  const invalid = (why: string, cause?: unknown): CodedError =>
+    new CodedError('MANIFEST_INVALID', `not a manifest of type ${mediaType}: ${why}`, { cause })
+  if (!known.includes(mediaType)) throw invalid(`the type must be one of ${known.join(', ')}`)
+  let json: unknown
+  try {
+    json = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes))
+  } catch (error) {
+    throw invalid('not JSON', error)
+  }
+  let parsed: Manifest
+  try {
+    parsed = manifest.parse(json)
+  } catch (error) {
+    throw invalid(error instanceof z.ZodError ? z.prettifyError(error) : String(error), error)
+  }
+  if (parsed.mediaType !== undefined && parsed.mediaType !== mediaType) {
+    throw invalid(`it says it is ${parsed.mediaType}`)
+  }
+  if (indexTypes.includes(mediaType)) {
+    if (!parsed.manifests) throw invalid('an index needs "manifests"')
+  } else if (!parsed.config || !parsed.layers) {
+    throw invalid('an image manifest needs "config" and "layers"')
+  }
+  return parsed
+}
+
+/** True for layers that stay where they are and are never pushed. */
+export function isNonDistributable({ mediaType }: { readonly mediaType: string }): boolean {
+  return mediaType.includes('nondistributable') || mediaType.includes('foreign')
+}

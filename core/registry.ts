@@ -1,0 +1,107 @@
+import type { Descriptor, Digest } from './digest.ts'
+import type { Reference } from './reference.ts'
+
+/** Half-open byte range `[start, end)`. */
+export interface ByteRange {
+  readonly start: number
+  readonly end: number
+}
+
+export interface StoredManifest extends Descriptor {
+  /** The exact bytes as pushed. */
+  readonly bytes: Uint8Array
+}
+
+/** One page of names in byte order; `last` is exclusive, `limit` the most entries returned. */
+export interface Page {
+  readonly last?: string | undefined
+  readonly limit?: number | undefined
+}
+
+/** What a finished blob is: its digest and, where asked for, the sha256 of every 4 MiB of it. */
+export interface WrittenBlob {
+  readonly digest: Digest
+  readonly size: number
+  /** 32 bytes per 4 MiB chunk in order, the last chunk shorter; empty unless `chunkDigests`. */
+  readonly chunkDigests: Uint8Array
+}
+
+export interface CreateBlobOptions {
+  readonly signal: AbortSignal
+  /**
+   * Room kept free before the first written byte, filled by `prepend`. 0 (default) where the blob
+   * is written from its first byte on; an upper bound elsewhere, it costs no storage.
+   */
+  readonly reserveBytes?: number
+  /** Length the blob will have, where known: storage is checked for it before the start. */
+  readonly expectedBytes?: number | undefined
+  /** Also hash every 4 MiB of the blob. */
+  readonly chunkDigests?: boolean
+}
+
+/**
+ * One blob on its way into a repository. Nothing of it is visible before `commit`. One caller,
+ * one call at a time; always ended by `commit` or `abort`.
+ */
+export interface BlobWriter {
+  /** Appends; the bytes may be reused by the caller once it resolves. */
+  write(chunk: Uint8Array): Promise<void>
+  /** Puts exactly `size` bytes right before the first written byte; once, at most `reserveBytes`. */
+  prepend(size: number, head: AsyncIterable<Uint8Array>): Promise<void>
+  /** Bytes written so far, counted from the first `write` (what was prepended is before it). */
+  readAt(offset: number, length: number): Promise<Uint8Array>
+  /** Hashes what is not hashed yet; nothing may be written after it. */
+  finish(): Promise<WrittenBlob>
+  /** After `finish`: durable and readable in the repository by its digest, in one atomic step. */
+  commit(): Promise<void>
+  /** Forgets the blob; safe after `commit` (then it does nothing) and more than once. */
+  abort(): Promise<void>
+}
+
+export interface Blobs {
+  stat(digest: Digest): Promise<{ readonly size: number } | undefined>
+  /** Throws BLOB_UNKNOWN; chunks are only valid until the next one is asked for. */
+  read(
+    digest: Digest,
+    options: { readonly range?: ByteRange | undefined; readonly signal: AbortSignal },
+  ): AsyncIterable<Uint8Array>
+  create(options: CreateBlobOptions): Promise<BlobWriter>
+  /** Removes the blob from this repository; false where it was not there. */
+  delete(digest: Digest): Promise<boolean>
+}
+
+export interface PutManifestOptions {
+  /** Tag to point at it. Without one it is stored by digest only. */
+  readonly tag?: string | undefined
+  /** False: an existing tag that points elsewhere is refused with TAG_EXISTS. */
+  readonly replace: boolean
+}
+
+export interface Manifests {
+  get(reference: Reference): Promise<StoredManifest | undefined>
+  put(
+    manifest: { readonly mediaType: string; readonly bytes: Uint8Array },
+    options: PutManifestOptions,
+  ): Promise<Descriptor>
+  /** A tag: only the tag. A digest: the manifest and every tag that points to it. */
+  delete(reference: Reference): Promise<boolean>
+}
+
+export interface Repository {
+  readonly name: string
+  readonly blobs: Blobs
+  readonly manifests: Manifests
+  /** Tags in byte order; throws NAME_UNKNOWN where the repository holds nothing. */
+  listTags(page: Page): Promise<string[]>
+}
+
+/**
+ * An OCI registry: the store of this process or another one over HTTP. Both pass
+ * `test/registry-contract.ts`.
+ */
+export interface Registry {
+  /** Throws NAME_INVALID. */
+  repository(name: string): Repository
+  /** Names of repositories that hold at least one manifest, in byte order. */
+  listRepositories(page: Page): Promise<string[]>
+}

@@ -84,7 +84,8 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
     worker.on('message', (reply: HashReply) => {
       const job = jobs.get(reply.id)
       if (reply.type === 'wrote') job?.wrote()
-      else job?.settle(reply.type === 'finished' ? { result: reply.result } : { error: reply.error })
+      else
+        job?.settle(reply.type === 'finished' ? { result: reply.result } : { error: reply.error })
     })
     worker.on('error', (error) => fail(worker, error))
     worker.on('exit', (code) => fail(worker, new Error(`hash thread ended with code ${code}`)))
@@ -93,12 +94,11 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
   }
 
   function pickWorker(): Worker {
-    const load = (worker: Worker): number =>
-      [...jobs.values()].filter((job) => job.worker === worker).length
-    const idle = workers.find((worker) => load(worker) === 0)
-    if (idle) return idle
-    if (workers.length < threads) return startWorker()
-    return workers.reduce((least, worker) => (load(worker) < load(least) ? worker : least))
+    const loads = new Map(workers.map((worker) => [worker, 0]))
+    for (const { worker } of jobs.values()) loads.set(worker, (loads.get(worker) ?? 0) + 1)
+    const [least] = [...loads].sort(([, a], [, b]) => a - b)
+    if (least && (least[1] === 0 || workers.length >= threads)) return least[0]
+    return startWorker()
   }
 
   function open(path: string | undefined, start: number, options: HashOptions) {

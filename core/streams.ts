@@ -97,7 +97,7 @@ export function createTail(size: number): {
   return {
     push(chunk) {
       total += chunk.length
-      for (let part = chunk.subarray(-size); part.length > 0; ) {
+      for (let part = chunk.subarray(-size); part.length > 0;) {
         const fits = part.subarray(0, size - end)
         ring.set(fits, end)
         end = (end + fits.length) % size

@@ -111,3 +111,12 @@ export function toCodedError(error: unknown): CodedError {
 export function hasErrno(error: unknown, code: string): boolean {
   return error instanceof Error && 'code' in error && error.code === code
 }
+
+/** An error as another process reported it; a code we do not know becomes `fallback`. */
+export function reportedError(code: string, message: string, fallback: ErrorCode): CodedError {
+  return new CodedError(isErrorCode(code) ? code : fallback, message)
+}
+
+function isErrorCode(code: string): code is ErrorCode {
+  return Object.hasOwn(errorCodes, code)
+}

@@ -1,12 +1,14 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
-import type { DigestAlgorithm } from './digest.ts'
 
 /** Bytes covered by one chunk digest (`docs/stored-image.md`). */
 export const chunkBytes = 4 * 1024 * 1024
 
+export type HashAlgorithm = 'md5' | 'sha1' | 'sha256' | 'sha512'
+
 export interface HashOptions {
-  readonly algorithm?: DigestAlgorithm
+  /** Default sha256. */
+  readonly algorithm?: HashAlgorithm
   /** Also hash every 4 MiB. */
   readonly chunkDigests?: boolean
 }

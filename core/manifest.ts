@@ -62,12 +62,17 @@ export function parseManifest(mediaType: string, bytes: Uint8Array): Manifest {
   if (parsed.mediaType !== undefined && parsed.mediaType !== mediaType) {
     throw invalid(`it says it is ${parsed.mediaType}`)
   }
-  if (indexTypes.includes(mediaType)) {
+  if (isManifestIndex(mediaType)) {
     if (!parsed.manifests) throw invalid('an index needs "manifests"')
   } else if (!parsed.config || !parsed.layers) {
     throw invalid('an image manifest needs "config" and "layers"')
   }
   return parsed
+}
+
+/** True for an OCI index or a Docker manifest list. */
+export function isManifestIndex(mediaType: string): boolean {
+  return indexTypes.includes(mediaType)
 }
 
 /** True for layers that stay where they are and are never pushed. */

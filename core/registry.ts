@@ -22,6 +22,8 @@ export interface Page {
 export interface WrittenBlob {
   readonly digest: Digest
   readonly size: number
+  /** Bytes of temporary files beside the store that it took. */
+  readonly scratchBytes: number
   /** 32 bytes per 4 MiB chunk in order, the last chunk shorter; empty unless `chunkDigests`. */
   readonly chunkDigests: Uint8Array
 }
@@ -37,6 +39,10 @@ export interface CreateBlobOptions {
   readonly expectedBytes?: number | undefined
   /** Also hash every 4 MiB of the blob. */
   readonly chunkDigests?: boolean
+  /** `readAt` will be used. A registry on another machine then keeps the bytes here until `commit`. */
+  readonly readBack?: boolean
+  /** Called while `commit` moves bytes to another machine, with all bytes moved so far. */
+  readonly onPush?: (bytes: number) => void
 }
 
 /**
@@ -48,7 +54,10 @@ export interface BlobWriter {
   write(chunk: Uint8Array): Promise<void>
   /** Puts exactly `size` bytes right before the first written byte; once, at most `reserveBytes`. */
   prepend(size: number, head: AsyncIterable<Uint8Array>): Promise<void>
-  /** Bytes written so far, counted from the first `write` (what was prepended is before it). */
+  /**
+   * Bytes written so far, counted from the first `write` (what was prepended is before it); fewer
+   * than `length` at the end. Only with `readBack` or `reserveBytes`.
+   */
   readAt(offset: number, length: number): Promise<Uint8Array>
   /** Hashes what is not hashed yet; nothing may be written after it. */
   finish(): Promise<WrittenBlob>

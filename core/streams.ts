@@ -1,11 +1,9 @@
-import { CodedError } from './errors.ts'
-
 /** A stage of a pipeline: any chunking in, any chunking out, the same bytes in order. */
 export type Bytes = AsyncIterable<Uint8Array>
 
 /**
  * The first `size` bytes of `body` (fewer where it ends before) and a stream of all of it, the
- * head included. The caller must consume or `return()` `rest`, which closes the source.
+ * head included. The caller must consume or dispose `rest`, which closes the source.
  */
 export async function peek(
   body: Bytes,
@@ -21,8 +19,9 @@ export async function peek(
     kept.push(Uint8Array.from(next.value))
     length += next.value.length
   }
-  async function* rest(): AsyncGenerator<Uint8Array, void> {
+  async function* continued(): AsyncGenerator<Uint8Array, void> {
     try {
+      yield new Uint8Array(0)
       yield* kept
       for (;;) {
         const next = await iterator.next()
@@ -33,7 +32,10 @@ export async function peek(
       await iterator.return?.()
     }
   }
-  return { head: Buffer.concat(kept).subarray(0, size), rest: rest() }
+  const rest = continued()
+  // A generator that never started skips its `finally`: start it, so that return() closes the source.
+  await rest.next()
+  return { head: Buffer.concat(kept).subarray(0, size), rest }
 }
 
 /**
@@ -66,22 +68,6 @@ export async function* observed(
 ): AsyncGenerator<Uint8Array, void> {
   for await (const chunk of body) {
     observe(chunk)
-    yield chunk
-  }
-}
-
-/** Throws SIZE_EXCEEDED once more than `limit` bytes of `what` came. */
-export async function* atMost(
-  body: Bytes,
-  limit: number,
-  what: string,
-): AsyncGenerator<Uint8Array, void> {
-  let seen = 0
-  for await (const chunk of body) {
-    seen += chunk.length
-    if (seen > limit) {
-      throw new CodedError('SIZE_EXCEEDED', `${what} is larger than the limit of ${limit} bytes`)
-    }
     yield chunk
   }
 }

@@ -1,0 +1,123 @@
+import { Command, CommanderError, Option } from 'commander'
+import { describeSettings } from '../core/config.ts'
+import { CodedError, toCodedError } from '../core/errors.ts'
+import { exitCodeOf, exitCodes } from './exit-code.ts'
+import { serveSettings } from './serve-settings.ts'
+import type { Terminal } from './terminal.ts'
+
+/** Runs one command line and answers the exit code; failures are one line on stderr. */
+export async function runCli(argv: readonly string[], terminal: Terminal): Promise<number> {
+  const interrupt = new AbortController()
+  const stop = (): void => {
+    interrupt.abort(new CodedError('CANCELLED', 'interrupted'))
+    // A second signal, or something that does not let go, ends the process the hard way.
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), 30_000).unref()
+    process.once('SIGINT', () => process.kill(process.pid, 'SIGKILL'))
+  }
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
+  const program = createProgram(terminal, interrupt.signal)
+  try {
+    await program.parseAsync([...argv])
+    return exitCodes.ok
+  } catch (error) {
+    if (error instanceof CommanderError)
+      return error.exitCode === 0 ? exitCodes.ok : exitCodes.usage
+    if (interrupt.signal.aborted) {
+      terminal.stderr.write('dvcr: interrupted\n')
+      return exitCodes.interrupted
+    }
+    const coded = toCodedError(error)
+    terminal.stderr.write(`dvcr: ${coded.code}: ${coded.message}\n`)
+    if (coded.code === 'UNKNOWN') terminal.stderr.write(`${String(coded.cause)}\n`)
+    return exitCodeOf(coded)
+  } finally {
+    process.off('SIGINT', stop)
+    process.off('SIGTERM', stop)
+  }
+}
+
+const serverOption = new Option('--server <url>', 'the dvcr server')
+  .default('http://127.0.0.1:5000')
+  .env('DVCR_SERVER')
+const dataOption = new Option('--data <dir>', 'a store on this machine, without a server')
+const jsonOption = new Option('--json', 'print JSON')
+
+function createProgram(terminal: Terminal, signal: AbortSignal): Command {
+  const program = new Command('dvcr')
+    .description('A registry and import service for virtual-machine disk images')
+    .exitOverride()
+    .configureOutput({
+      writeOut: (text) => void terminal.stdout.write(text),
+      writeErr: (text) => void terminal.stderr.write(text),
+    })
+  const context = { terminal, signal }
+
+  const serve = program
+    .command('serve')
+    .description('Run the registry and the import service on a folder')
+    .option('--config <file>', 'settings from a YAML file; the environment and flags win')
+  for (const { flag, env, type, defaultValue, description } of describeSettings(serveSettings)) {
+    const value = type === 'boolean' ? '' : ` <${type === 'number' ? 'n' : 'value'}>`
+    const shown = defaultValue === '' ? '' : `default ${defaultValue}, `
+    serve.option(`${flag}${value}`, `${description} (${shown}env ${env})`)
+  }
+  serve.action(async (flags) => (await import('./serve.ts')).serve(flags, context))
+
+  program
+    .command('import <source> <image>')
+    .description('Import a disk image: a URL, a file, or - for standard input')
+    .addOption(serverOption)
+    .addOption(dataOption)
+    .option('--replace', 'move the tag if it already exists')
+    .addOption(
+      new Option('--store <mode>', 'how to store raw disks')
+        .choices(['auto', 'as-is'])
+        .default('auto'),
+    )
+    .option('--md5 <hex>', 'expected checksum of the source')
+    .option('--sha1 <hex>', 'expected checksum of the source')
+    .option('--sha256 <hex>', 'expected checksum of the source')
+    .option('--sha512 <hex>', 'expected checksum of the source')
+    .addOption(jsonOption)
+    .action(async (source, image, flags) =>
+      (await import('./import-command.ts')).importCommand({ source, image, flags }, context),
+    )
+
+  program
+    .command('imports')
+    .description('List imports of a server')
+    .addOption(serverOption)
+    .addOption(jsonOption)
+    .action(async (flags) => (await import('./imports-command.ts')).importsCommand(flags, context))
+
+  const images = async () => import('./images-command.ts')
+  program
+    .command('images [name]')
+    .description('List images')
+    .addOption(serverOption)
+    .addOption(dataOption)
+    .addOption(jsonOption)
+    .action(async (name, flags) => (await images()).listCommand(name, flags, context))
+  program
+    .command('inspect <image>')
+    .description('Show one image')
+    .addOption(serverOption)
+    .addOption(dataOption)
+    .addOption(jsonOption)
+    .action(async (image, flags) => (await images()).inspectCommand(image, flags, context))
+  program
+    .command('rm <image>')
+    .description('Delete a tag (name:tag), or an image with all its tags (name@digest)')
+    .addOption(serverOption)
+    .addOption(dataOption)
+    .action(async (image, flags) => (await images()).removeCommand(image, flags, context))
+  program
+    .command('tag <image> <tag>')
+    .description('Give an image one more tag')
+    .addOption(serverOption)
+    .addOption(dataOption)
+    .option('--replace', 'move the tag if it already exists')
+    .action(async (image, tag, flags) => (await images()).tagCommand(image, tag, flags, context))
+  return program
+}

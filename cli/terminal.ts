@@ -1,0 +1,17 @@
+import type { Readable, Writable } from 'node:stream'
+
+/** What a command may touch of the process. */
+export interface Terminal {
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly stdin: Readable
+  /** Results. */
+  readonly stdout: Writable
+  /** Progress and messages. */
+  readonly stderr: Writable & { readonly isTTY?: boolean; readonly columns?: number }
+}
+
+export interface CommandContext {
+  readonly terminal: Terminal
+  /** Aborted by Ctrl-C and SIGTERM. */
+  readonly signal: AbortSignal
+}

@@ -1,0 +1,202 @@
+import { readFile } from 'node:fs/promises'
+import { crc32 } from 'node:zlib'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { CodedError } from '../core/errors.ts'
+import { checkEnd, detect, headBytes, tailBytes } from './detect.ts'
+import { qemuImg, qemuVirtualSize, scratchFolder } from './qemu-oracle.ts'
+
+const unknownLength = { length: undefined }
+
+function image(size: number, ...parts: (readonly [number, string | Uint8Array])[]): Buffer {
+  const bytes = Buffer.alloc(size)
+  for (const [at, part] of parts) {
+    bytes.set(typeof part === 'string' ? Buffer.from(part, 'latin1') : part, at)
+  }
+  return bytes
+}
+
+function iso(volumeBlocks: number): Buffer {
+  const bytes = image(headBytes, [0x8000, '\x01CD001\x01'], [0x8800, '\xffCD001\x01'])
+  bytes.writeUInt32LE(volumeBlocks, 0x8050)
+  bytes.writeUInt16LE(2048, 0x8080)
+  return bytes
+}
+
+function gpt(sectorSize: number, lastSector: bigint): Buffer {
+  const bytes = image(headBytes, [450, '\xee'], [510, '\x55\xaa'], [sectorSize, 'EFI PART'])
+  bytes.writeUInt32LE(92, sectorSize + 12)
+  bytes.writeBigUInt64LE(lastSector, sectorSize + 32)
+  const checksum = crc32(bytes.subarray(sectorSize, sectorSize + 92))
+  bytes.writeUInt32LE(checksum, sectorSize + 16)
+  return bytes
+}
+
+function failure(run: () => unknown): string {
+  try {
+    run()
+  } catch (error) {
+    if (error instanceof CodedError) return `${error.code}: ${error.message}`
+    throw error
+  }
+  return 'accepted'
+}
+
+const refusal = (head: Uint8Array): string => failure(() => detect(head, unknownLength))
+
+function endRefusal(whole: Uint8Array, length = whole.length): string {
+  const head = whole.subarray(0, headBytes)
+  const detected = detect(head, unknownLength)
+  return failure(() => checkEnd(detected, { head, tail: whole.subarray(-tailBytes), length }))
+}
+
+test.each([
+  ['qcow2', 'qcow2', []],
+  ['vmdk', 'vmdk', ['-o', 'subformat=monolithicSparse']],
+  ['vmdk', 'vmdk', ['-o', 'subformat=streamOptimized']],
+  ['vdi', 'vdi', []],
+  ['vhd', 'vpc', []],
+  ['vhd', 'vpc', ['-o', 'force_size=on']],
+] as const)('finds %s and its size as qemu-img does (-f %s %j)', async (format, qemuName, args) => {
+  await using folder = await scratchFolder()
+  const path = folder.file('disk')
+  await qemuImg('create', '-q', '-f', qemuName, ...args, path, '201326592')
+  const head = (await readFile(path)).subarray(0, headBytes)
+  expect(detect(head, unknownLength)).toEqual({
+    format,
+    virtualSize: await qemuVirtualSize(path, qemuName),
+  })
+})
+
+test('finds vhdx, whose size is behind the head', async () => {
+  await using folder = await scratchFolder()
+  await qemuImg('create', '-q', '-f', 'vhdx', folder.file('disk'), '200M')
+  const head = (await readFile(folder.file('disk'))).subarray(0, headBytes)
+  expect(detect(head, unknownLength)).toEqual({ format: 'vhdx', virtualSize: undefined })
+})
+
+test('takes what no format claims as raw, of the length rounded up to sectors', () => {
+  expect(detect(image(512), { length: 1000 })).toEqual({ format: 'raw', virtualSize: 1024 })
+  expect(detect(image(headBytes), unknownLength).virtualSize).toBeUndefined()
+})
+
+test('takes partition tables and file systems as contents', () => {
+  expect(detect(gpt(512, 99n), unknownLength).format).toBe('raw')
+  const fat = image(headBytes, [0, '\xeb\x3c\x90mkfs.fat'], [510, '\x55\xaa'])
+  expect(detect(fat, unknownLength).format).toBe('raw')
+  expect(detect(image(headBytes, [0x438, '\x53\xef']), unknownLength).format).toBe('raw')
+  const bootCodeLikeLzma = image(headBytes, [0, '\x5d\0\0'], [510, '\x55\xaa'])
+  expect(detect(bootCodeLikeLzma, unknownLength).format).toBe('raw')
+})
+
+test('takes an ISO with partition tables as an ISO', () => {
+  const hybrid = iso(100)
+  hybrid.set(gpt(512, 99n).subarray(0, 4096))
+  expect(detect(hybrid, { length: 100 * 2048 })).toEqual({ format: 'iso', virtualSize: 204_800 })
+})
+
+test.each([
+  ['qcow2 and ISO', [0, 'QFI\xfb']],
+  ['vmdk and ISO', [0, 'KDMV']],
+  ['vdi and ISO', [0x40, '\x7f\x10\xda\xbe']],
+] as const)('refuses %s in one file', (_, part) => {
+  const polyglot = iso(100)
+  polyglot.set(Buffer.from(part[1], 'latin1'), part[0])
+  expect(refusal(polyglot)).toMatch(/^IMAGE_UNSAFE: .*at once/)
+})
+
+test.each([
+  ['nothing', image(0), /^FORMAT_UNKNOWN: the source is empty/],
+  ['100 bytes', image(100), /^FORMAT_UNKNOWN: .*100 bytes: too short/],
+  ['a login page', Buffer.from(`<!DOCTYPE html><p>${'x'.repeat(900)}`), /^FORMAT_UNKNOWN: .*HTML/],
+  ['a short page', Buffer.from('\n <HTML><body>no'), /^FORMAT_UNKNOWN: .*HTML page.*direct/],
+  ['a page with a BOM', Buffer.from('\ufeff<html lang="de">'), /^FORMAT_UNKNOWN: .*HTML/],
+  ['JSON', Buffer.from('{"error":"not found"}'), /^FORMAT_UNKNOWN: .*JSON/],
+  ['XML', Buffer.from('<?xml version="1.0"?><Error/>'), /^FORMAT_UNKNOWN: .*XML/],
+  ['OVF', Buffer.from('<?xml version="1.0"?><Envelope/>'), /^FORMAT_UNSUPPORTED: .*OVF/],
+  ['text', Buffer.from('größe '.repeat(200)), /^FORMAT_UNKNOWN: .*a text file/],
+  ['a padded VMDK descriptor', image(1024, [0, '# Disk DescriptorFile\n']), /VMDK descriptor/],
+  ['a bare VMDK descriptor', Buffer.from('#x\n\nversion=1\n'), /^FORMAT_UNSUPPORTED: .*VMDK/],
+  ['qcow 1', image(1024, [0, 'QFI\xfb\0\0\0\x01']), /^FORMAT_UNSUPPORTED: .*version 1/],
+  ['a vmdk of 2^64 bytes', image(1024, [0, 'KDMV'], [12, '\xff'.repeat(8)]), /^IMAGE_UNSAFE/],
+  ['a vdi of 0 bytes', image(1024, [0x40, '\x7f\x10\xda\xbe']), /^IMAGE_UNSAFE: .* 0 bytes/],
+])('refuses %s', (_, head, message) => {
+  expect(refusal(head)).toMatch(message)
+})
+
+test.each([
+  ['gzip', 0, '\x1f\x8b\x08'],
+  ['xz', 0, '\xfd7zXZ\0'],
+  ['zstd', 0, '\x28\xb5\x2f\xfd'],
+  ['zip', 0, 'PK\x03\x04'],
+  ['7z', 0, '7z\xbc\xaf\x27\x1c'],
+  ['rar', 0, 'Rar!\x1a\x07'],
+  ['tar', 257, 'ustar'],
+  ['bzip2', 0, 'BZh91AY&SY'],
+  ['lz4', 0, '\x04\x22\x4d\x18'],
+  ['lzma', 0, '\x5d\0\0'],
+  ['.Z', 0, '\x1f\x9d'],
+  ['COWD', 0, 'COWD'],
+  ['seSparse', 0, '\xbe\xba\xfe\xca\0\0\0\0'],
+  ['QED', 0, 'QED\0'],
+  ['Parallels', 0, 'WithoutFreeSpace'],
+  ['Bochs', 0, 'Bochs Virtual HD Image'],
+  ['cloop', 0, '#!/bin/sh\n#V2.0 Format\n'],
+  ['LUKS', 0, 'LUKS\xba\xbe\0\x01'],
+])('refuses %s as unsupported, naming it', (name, at, magic) => {
+  expect(refusal(image(headBytes, [at, magic]))).toMatch(
+    new RegExp(`^FORMAT_UNSUPPORTED: .*${name.replace('.', '\\.')}`, 'i'),
+  )
+})
+
+test('refuses a footer that makes a raw disk a VHD or a dmg', () => {
+  const size = 128 * 1024
+  expect(endRefusal(image(size))).toBe('accepted')
+  expect(endRefusal(image(size, [size - 512, 'conectix']))).toMatch(/^FORMAT_UNSUPPORTED: .*VHD/)
+  expect(endRefusal(image(size, [size - 511, 'conectix']))).toMatch(/^FORMAT_UNSUPPORTED: .*VHD/)
+  expect(endRefusal(image(size, [size - 512, 'koly']))).toMatch(/^FORMAT_UNSUPPORTED: .*dmg/)
+  expect(endRefusal(image(size, [size - 1024, 'conectix']))).toBe('accepted')
+})
+
+test('refuses an ISO with the footer of another format', () => {
+  const whole = Buffer.concat([iso(10), image(headBytes, [headBytes - 512, 'conectix'])])
+  expect(endRefusal(whole)).toMatch(/^IMAGE_UNSAFE: .*iso and vhd/)
+})
+
+test('refuses an ISO that is shorter than its volume, as soon as its length is known', () => {
+  expect(endRefusal(iso(33), 33 * 2048)).toBe('accepted')
+  expect(endRefusal(iso(34), 33 * 2048)).toMatch(/^IMAGE_INCOMPLETE: .*69632 bytes, only 67584/)
+  expect(failure(() => detect(iso(34), { length: 33 * 2048 }))).toMatch(/^IMAGE_INCOMPLETE/)
+})
+
+test.each([512, 4096])(
+  'refuses a raw disk that ends before its GPT (%i-byte sectors)',
+  (sector) => {
+    const head = gpt(sector, 999n)
+    expect(endRefusal(head, 1000 * sector)).toBe('accepted')
+    expect(endRefusal(head, 1000 * sector - 1)).toMatch(/^IMAGE_INCOMPLETE: .*GPT/)
+    head[sector + 40] = 1
+    expect(endRefusal(head, 10 * sector)).toBe('accepted')
+  },
+)
+
+test('answers for any bytes with a format or a coded error', () => {
+  const starts = ['', 'QFI\xfb\0\0\0\x03', 'KDMV', 'conectix', 'vhdxfile', '<', '#']
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...starts),
+      fc.uint8Array({ maxLength: 2048 }),
+      fc.option(fc.nat(), { nil: undefined }),
+      (start, bytes, length) => {
+        const head = Buffer.concat([Buffer.from(start, 'latin1'), bytes])
+        failure(() => detect(head, { length }))
+        failure(() =>
+          checkEnd(
+            { format: 'raw', virtualSize: undefined },
+            { head, tail: head, length: head.length },
+          ),
+        )
+      },
+    ),
+  )
+})

@@ -1,0 +1,155 @@
+import type { DiskFormat } from '../core/disk-format.ts'
+import { CodedError } from '../core/errors.ts'
+import { checkGptComplete } from './gpt.ts'
+import { checkIsoComplete, isIso } from './iso.ts'
+import { parseQcow2Header } from './qcow2-header.ts'
+import { hasMagic, refuseKnownUnsupported } from './signatures.ts'
+import { refuseText } from './text-head.ts'
+import { vhdVirtualSize } from './vhd.ts'
+
+/** First bytes that `detect` needs; fewer only where the image is shorter. */
+export const headBytes = 64 * 1024
+/** Last bytes that `checkEnd` needs; fewer only where the image is shorter. */
+export const tailBytes = 64 * 1024
+
+const sectorBytes = 512
+
+export interface Detected {
+  readonly format: DiskFormat
+  /**
+   * Bytes of the disk as a machine sees it. Undefined: not known from the head (raw and ISO of
+   * unknown length, VHDX, whose size is stored behind the head).
+   */
+  readonly virtualSize: number | undefined
+}
+
+interface FormatRule {
+  readonly format: DiskFormat
+  claims(head: Buffer): boolean
+  virtualSize(head: Buffer): bigint | undefined
+}
+
+const rules: readonly FormatRule[] = [
+  {
+    format: 'qcow2',
+    claims: (head) => hasMagic(head, 0, 'QFI\xfb'),
+    virtualSize: (head) => BigInt(parseQcow2Header(head).virtualSize),
+  },
+  {
+    format: 'vmdk',
+    claims: (head) => hasMagic(head, 0, 'KDMV'),
+    virtualSize: (head) => head.readBigUInt64LE(12) * BigInt(sectorBytes),
+  },
+  {
+    format: 'vdi',
+    claims: (head) => hasMagic(head, 0x40, '\x7f\x10\xda\xbe'),
+    virtualSize: (head) => head.readBigUInt64LE(0x170),
+  },
+  {
+    format: 'vhd',
+    claims: (head) => hasMagic(head, 0, 'conectix'),
+    virtualSize: (head) => vhdVirtualSize(head.subarray(0, sectorBytes)),
+  },
+  {
+    format: 'vhdx',
+    claims: (head) => hasMagic(head, 0, 'vhdxfile'),
+    virtualSize: () => undefined,
+  },
+  { format: 'iso', claims: isIso, virtualSize: () => undefined },
+]
+
+/**
+ * What the image with these first bytes (`headBytes` of them) is. `length`: its decoded length in
+ * bytes where known. Partition tables and file systems are contents, so what no format claims is
+ * raw. Throws FORMAT_UNKNOWN for what is no disk image (empty, too short, a web page, text),
+ * FORMAT_UNSUPPORTED for known things that cannot be imported, IMAGE_UNSAFE where two formats
+ * claim the bytes, IMAGE_INCOMPLETE where the head already tells that the end is missing, and what
+ * `parseQcow2Header` throws. Whether vmdk, vdi, vhd and vhdx are imported is the caller's decision.
+ */
+export function detect(
+  head: Uint8Array,
+  options: { readonly length: number | undefined },
+): Detected {
+  const bytes = Buffer.from(head.buffer, head.byteOffset, head.length)
+  if (bytes.length === 0) throw new CodedError('FORMAT_UNKNOWN', 'the source is empty')
+  refuseKnownUnsupported(bytes)
+  refuseText(bytes)
+  const claimed = rules.filter((rule) => rule.claims(bytes))
+  const [rule, other] = claimed
+  if (rule && other) throw ambiguous(claimed.map(({ format }) => format))
+  if (bytes.length < sectorBytes) {
+    throw new CodedError(
+      'FORMAT_UNKNOWN',
+      `the source has ${bytes.length} bytes: too short for a disk image, which has at least ${sectorBytes}`,
+    )
+  }
+  const format = rule?.format ?? 'raw'
+  const { length } = options
+  if (length !== undefined) checkHeadAgainstLength(format, bytes, length)
+  if (format === 'raw' || format === 'iso') {
+    const virtualSize = length === undefined ? undefined : roundUpToSector(length)
+    return { format, virtualSize }
+  }
+  return { format, virtualSize: checkedSize(format, rule?.virtualSize(bytes)) }
+}
+
+/**
+ * After the last byte of an image: throws where only its end tells that it cannot be stored as
+ * `detected`. `head` and `tail` are its first `headBytes` and last `tailBytes` (fewer where the
+ * image is shorter), `length` all its bytes. FORMAT_UNSUPPORTED: a fixed VHD or a dmg, known by
+ * their footers; IMAGE_INCOMPLETE: an ISO shorter than its volume, a raw disk shorter than its
+ * GPT; IMAGE_UNSAFE: an ISO with another format's footer. The end of the other formats is the
+ * business of their readers.
+ */
+export function checkEnd(
+  detected: Detected,
+  ends: { readonly head: Uint8Array; readonly tail: Uint8Array; readonly length: number },
+): void {
+  const { format } = detected
+  if (format !== 'raw' && format !== 'iso') return
+  checkHeadAgainstLength(format, ends.head, ends.length)
+  const footer = footerFormat(ends.tail)
+  if (footer === undefined) return
+  if (format === 'iso') throw ambiguous(['iso', footer])
+  throw new CodedError(
+    'FORMAT_UNSUPPORTED',
+    footer === 'dmg'
+      ? 'the source is an Apple disk image (dmg), which cannot be imported: convert it first: qemu-img convert -f dmg -O qcow2'
+      : 'the source is a VHD of fixed size, not yet supported: convert it first: qemu-img convert -f vpc -O qcow2',
+  )
+}
+
+function checkHeadAgainstLength(format: DiskFormat, head: Uint8Array, length: number): void {
+  if (format === 'iso') checkIsoComplete(head, length)
+  if (format === 'raw') checkGptComplete(head, length)
+}
+
+function footerFormat(tail: Uint8Array): 'vhd' | 'dmg' | undefined {
+  // Old Virtual PC writes a footer of 511 bytes.
+  const isVhd = [512, 511].some((size) => hasMagic(tail, tail.length - size, 'conectix'))
+  if (isVhd) return 'vhd'
+  return hasMagic(tail, tail.length - sectorBytes, 'koly') ? 'dmg' : undefined
+}
+
+function ambiguous(formats: readonly string[]): CodedError {
+  return new CodedError(
+    'IMAGE_UNSAFE',
+    `the source claims to be ${formats.join(' and ')} at once: one image hidden in another is refused`,
+    { detail: { formats } },
+  )
+}
+
+function checkedSize(format: DiskFormat, size: bigint | undefined): number | undefined {
+  if (size === undefined) return undefined
+  if (size === 0n || size > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw new CodedError(
+      'IMAGE_UNSAFE',
+      `the ${format} header gives a virtual size of ${size} bytes, which no disk has`,
+    )
+  }
+  return Number(size)
+}
+
+function roundUpToSector(size: number): number {
+  return Math.ceil(size / sectorBytes) * sectorBytes
+}

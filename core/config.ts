@@ -1,0 +1,96 @@
+import { readFile } from 'node:fs/promises'
+import { parse as parseYaml } from 'yaml'
+import { z } from 'zod'
+import { CodedError } from './errors.ts'
+
+/** One setting as help texts and `docs/settings.md` show it. */
+export interface SettingFacts {
+  readonly key: string
+  /** `--kebab-case` */
+  readonly flag: string
+  /** `DVCR_SNAKE_CASE` */
+  readonly env: string
+  readonly type: 'string' | 'boolean' | 'number'
+  readonly defaultValue: string
+  readonly description: string
+}
+
+export interface SettingSources {
+  /** Path of a YAML file; undefined: none. */
+  readonly file: string | undefined
+  readonly env: Readonly<Record<string, string | undefined>>
+  /** By key; undefined values do not count. */
+  readonly flags: Readonly<Record<string, unknown>>
+}
+
+const property = z.looseObject({
+  type: z.enum(['string', 'boolean', 'integer', 'number']).default('string'),
+  default: z.unknown(),
+  description: z.string().default(''),
+})
+
+/** What the schema says of each of its settings, in its order. */
+export function describeSettings(schema: z.ZodObject): SettingFacts[] {
+  const { properties = {} } = z.toJSONSchema(schema, { io: 'input' })
+  return Object.entries(properties).map(([key, value]) => {
+    const { type, default: byDefault, description } = property.parse(value)
+    const kebab = key.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)
+    return {
+      key,
+      flag: `--${kebab}`,
+      env: `DVCR_${kebab.replaceAll('-', '_').toUpperCase()}`,
+      type: type === 'integer' ? 'number' : type,
+      defaultValue: byDefault === undefined ? '' : JSON.stringify(byDefault).replace(/^"|"$/g, ''),
+      description,
+    }
+  })
+}
+
+/**
+ * The settings of one part: defaults < YAML file < environment < flags. Throws SETTING_INVALID
+ * naming the setting in every spelling; an unknown key in the file is an error too.
+ */
+export async function loadSettings<Schema extends z.ZodObject>(
+  schema: Schema,
+  { file, env, flags }: SettingSources,
+): Promise<z.output<Schema>> {
+  const facts = describeSettings(schema)
+  const merged: Record<string, unknown> = file === undefined ? {} : await readSettings(file)
+  for (const setting of facts) {
+    const fromEnv = env[setting.env]
+    if (fromEnv !== undefined && fromEnv !== '') merged[setting.key] = typed(setting, fromEnv)
+    const flag = flags[setting.key]
+    if (flag !== undefined)
+      merged[setting.key] = typeof flag === 'string' ? typed(setting, flag) : flag
+  }
+  const result = schema.safeParse(merged)
+  if (result.success) return result.data
+  const reasons = result.error.issues.map(({ path, message, ...issue }) => {
+    const key = String(path[0] ?? '')
+    const setting = facts.find((candidate) => candidate.key === key)
+    if (!setting) return 'keys' in issue ? `unknown setting ${issue.keys.join(', ')}` : message
+    return `${key} (${setting.flag}, ${setting.env}): ${message}`
+  })
+  throw new CodedError('SETTING_INVALID', `settings refused: ${reasons.join('; ')}`)
+}
+
+async function readSettings(file: string): Promise<Record<string, unknown>> {
+  try {
+    const parsed: unknown = parseYaml(await readFile(file, 'utf8')) ?? {}
+    return z.record(z.string(), z.unknown()).parse(parsed)
+  } catch (error) {
+    const why = error instanceof z.ZodError ? 'it must be a YAML mapping' : String(error)
+    throw new CodedError('SETTING_INVALID', `cannot read settings from ${file}: ${why}`, {
+      cause: error,
+    })
+  }
+}
+
+/** Text from the environment or a flag in the setting's own type; zod then judges the value. */
+function typed(setting: SettingFacts, text: string): unknown {
+  if (setting.type === 'boolean') {
+    if (/^(?:true|1|yes|on)$/i.test(text)) return true
+    return /^(?:false|0|no|off)$/i.test(text) ? false : text
+  }
+  return setting.type === 'number' && text.trim() !== '' ? Number(text) : text
+}

@@ -1,0 +1,40 @@
+import { CodedError } from './errors.ts'
+
+const units = ['', 'Ki', 'Mi', 'Gi', 'Ti', 'Pi'] as const
+
+/** Bytes of `10Gi`, `512M`, `4096`, … (Kubernetes quantities). Throws REQUEST_INVALID. */
+export function parseSize(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(?:([KMGTP])(i?)B?|B)?$/i.exec(text.trim())
+  if (!match) {
+    throw new CodedError(
+      'REQUEST_INVALID',
+      `not a size: ${JSON.stringify(text)}; write 10Gi or 4096`,
+    )
+  }
+  const power = match[2] === undefined ? 0 : 'KMGTP'.indexOf(match[2].toUpperCase()) + 1
+  const bytes = Math.round(Number(match[1]) * (match[3] ? 1024 : 1000) ** power)
+  if (!Number.isSafeInteger(bytes))
+    throw new CodedError('SIZE_EXCEEDED', `size ${text} is too large`)
+  return bytes
+}
+
+/** `1.4 GiB`, for people. */
+export function formatSize(bytes: number): string {
+  let unit = 0
+  let value = bytes
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024
+    unit++
+  }
+  return unit === 0 ? `${bytes} B` : `${value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}B`
+}
+
+/** `1h02m`, `3m10s` or `4.2s`, for people. */
+export function formatDuration(ms: number): string {
+  const seconds = ms / 1000
+  if (seconds < 60) return `${seconds.toFixed(1)}s`
+  const whole = Math.round(seconds)
+  const pad = (value: number): string => String(value).padStart(2, '0')
+  if (whole < 3600) return `${Math.floor(whole / 60)}m${pad(whole % 60)}s`
+  return `${Math.floor(whole / 3600)}h${pad(Math.floor((whole % 3600) / 60))}m`
+}

@@ -1,0 +1,202 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Agent, request, type Dispatcher } from 'undici'
+import { CodedError } from '../core/errors.ts'
+import { connectionError, httpStatusError } from './http-errors.ts'
+import type { Source } from './source.ts'
+
+export interface HttpSourceOptions {
+  readonly signal: AbortSignal
+  /** Waits before the next try, ms; one more try than entries. Reset by every byte that arrives. */
+  readonly retryDelaysMs: readonly number[]
+}
+
+const mostRedirects = 10
+/** Nothing arriving for this long is a broken connection. */
+const idleMs = 60_000
+
+/** Returns the URL; throws SOURCE_INVALID unless `text` is an absolute http or https URL. */
+export function parseHttpUrl(text: string): URL {
+  const url = URL.canParse(text) ? new URL(text) : undefined
+  if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
+    throw new CodedError(
+      'SOURCE_INVALID',
+      `not a source: ${JSON.stringify(text.slice(0, 200))}; expected an http:// or https:// URL`,
+    )
+  }
+  return url
+}
+
+/** The URL as records and logs may show it: scheme, host and path. */
+export function describeUrl(url: URL): string {
+  return `${url.protocol}//${url.host}${url.pathname}`
+}
+
+interface Opened {
+  readonly response: Dispatcher.ResponseData
+  /** Where the redirects ended. */
+  readonly url: URL
+}
+
+/**
+ * An image on a web server. Redirects are followed (at most 10, never from https to http; user
+ * info is not sent to another origin). A connection that breaks is continued by range where the
+ * server pins the content by a strong ETag or Last-Modified; SOURCE_CHANGED where it then serves
+ * other content. Throws SOURCE_NOT_FOUND, SOURCE_DENIED, SOURCE_TLS_INVALID, SOURCE_UNAVAILABLE.
+ */
+export async function openHttpSource(text: string, options: HttpSourceOptions): Promise<Source> {
+  const first = parseHttpUrl(text)
+  const label = describeUrl(first)
+  const agent = new Agent({
+    connect: { timeout: 15_000 },
+    headersTimeout: idleMs,
+    bodyTimeout: idleMs,
+  })
+  let opened: Opened
+  try {
+    opened = await retried(options, () => follow(agent, first, {}, options.signal))
+  } catch (error) {
+    await agent.destroy()
+    throw error
+  }
+  const length = contentLength(opened.response)
+  const validator = pinnedBy(opened.response)
+
+  async function* body(): AsyncGenerator<Uint8Array, void> {
+    let { response } = opened
+    let received = 0
+    let failures = 0
+    for (;;) {
+      try {
+        for await (const chunk of response.body) {
+          const bytes: Uint8Array = chunk
+          received += bytes.length
+          failures = 0
+          yield bytes
+        }
+        if (length === undefined || received === length) return
+        throw new CodedError(
+          'SOURCE_TRUNCATED',
+          `${label} ended after ${received} of ${length} bytes; the download is incomplete`,
+        )
+      } catch (error) {
+        options.signal.throwIfAborted()
+        const failure = bodyError(error, label, received, length)
+        const delayMs = options.retryDelaysMs[failures++]
+        if (validator === undefined || delayMs === undefined || length === undefined) throw failure
+        await sleep(delayMs, undefined, { signal: options.signal })
+        response = await retried(options, () => resume(received, failure))
+      }
+    }
+  }
+
+  async function resume(from: number, failure: CodedError): Promise<Dispatcher.ResponseData> {
+    const headers = { range: `bytes=${from}-`, 'if-range': validator ?? '' }
+    const { response } = await follow(agent, opened.url, headers, options.signal)
+    const range = String(response.headers['content-range'] ?? '')
+    if (response.statusCode === 206 && range.startsWith(`bytes ${from}-`)) return response
+    response.body.destroy()
+    // 200 is the whole content again: it changed, or the server does not do ranges after all.
+    if (pinnedBy(response) === validator) throw failure
+    throw new CodedError(
+      'SOURCE_CHANGED',
+      `${label} changed while it was downloaded (at byte ${from}); import it again`,
+    )
+  }
+
+  return { label, length, body: body(), [Symbol.asyncDispose]: () => agent.destroy() }
+}
+
+async function follow(
+  agent: Agent,
+  start: URL,
+  headers: Record<string, string>,
+  signal: AbortSignal,
+): Promise<Opened> {
+  let url = start
+  let credentials = basicAuth(start)
+  for (let hop = 0; hop <= mostRedirects; hop++) {
+    const response = await request(withoutUserInfo(url), {
+      dispatcher: agent,
+      signal,
+      // The image is what is stored: a server must not wrap it for the way.
+      headers: { 'accept-encoding': 'identity', 'user-agent': 'dvcr', ...credentials, ...headers },
+    }).catch((error: unknown) => {
+      signal.throwIfAborted()
+      throw connectionError(error, describeUrl(url))
+    })
+    const location = response.headers['location']
+    if (response.statusCode >= 300 && response.statusCode < 400 && location !== undefined) {
+      response.body.destroy()
+      const next = parseHttpUrl(new URL(String(location), url).href)
+      if (url.protocol === 'https:' && next.protocol === 'http:') {
+        throw new CodedError(
+          'SOURCE_INVALID',
+          `${describeUrl(url)} redirects from https to ${describeUrl(next)}; refused`,
+        )
+      }
+      if (next.origin !== url.origin) credentials = {}
+      url = next
+      continue
+    }
+    if (response.statusCode === 200 || response.statusCode === 206) return { response, url }
+    response.body.destroy()
+    throw httpStatusError(response.statusCode, describeUrl(url))
+  }
+  throw new CodedError(
+    'SOURCE_INVALID',
+    `${describeUrl(start)} redirects more than ${mostRedirects} times`,
+  )
+}
+
+async function retried<T>(options: HttpSourceOptions, attempt: () => Promise<T>): Promise<T> {
+  for (const delayMs of options.retryDelaysMs) {
+    try {
+      return await attempt()
+    } catch (error) {
+      if (!(error instanceof CodedError && error.retryable)) throw error
+    }
+    await sleep(delayMs, undefined, { signal: options.signal })
+  }
+  return attempt()
+}
+
+function bodyError(
+  error: unknown,
+  label: string,
+  received: number,
+  length: number | undefined,
+): CodedError {
+  if (error instanceof CodedError) return error
+  const of = length === undefined ? '' : ` of ${length}`
+  return new CodedError(
+    'SOURCE_TRUNCATED',
+    `the connection to ${label} broke after ${received}${of} bytes: ${connectionError(error, label).message}`,
+    { cause: error },
+  )
+}
+
+/** What pins the content for `If-Range`: a strong ETag, else Last-Modified. @see RFC 9110 §13.1.5 */
+function pinnedBy({ headers }: Dispatcher.ResponseData): string | undefined {
+  const etag = headers['etag']
+  if (typeof etag === 'string' && etag.startsWith('"')) return etag
+  const modified = headers['last-modified']
+  return typeof modified === 'string' ? modified : undefined
+}
+
+function contentLength({ headers }: Dispatcher.ResponseData): number | undefined {
+  const text = headers['content-length']
+  return typeof text === 'string' && /^\d{1,15}$/.test(text) ? Number(text) : undefined
+}
+
+function basicAuth(url: URL): Record<string, string> {
+  if (url.username === '' && url.password === '') return {}
+  const pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`
+  return { authorization: `Basic ${Buffer.from(pair).toString('base64')}` }
+}
+
+function withoutUserInfo(url: URL): URL {
+  const bare = new URL(url)
+  bare.username = ''
+  bare.password = ''
+  return bare
+}

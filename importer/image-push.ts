@@ -1,0 +1,92 @@
+import { digestOf, type Digest } from '../core/digest.ts'
+import { CodedError } from '../core/errors.ts'
+import { mediaTypes } from '../core/manifest.ts'
+import type { Repository } from '../core/registry.ts'
+import { imageObjects } from './image-manifest.ts'
+import type { ImportedImage, ImportRequest } from './import-request.ts'
+import type { PackedDisk } from './pack.ts'
+import type { Progress } from './progress.ts'
+
+export interface PushOptions extends Pick<ImportRequest, 'name' | 'tag' | 'replace' | 'checksums'> {
+  readonly repository: Repository
+  readonly sourceLabel: string
+  readonly signal: AbortSignal
+  readonly progress: Progress
+}
+
+/**
+ * Makes a packed disk an image: layer, chunk list, config, then the manifest and its tag, the one
+ * step that makes it visible. Throws TAG_EXISTS where the tag was taken meanwhile.
+ */
+export async function pushImage(packed: PackedDisk, options: PushOptions): Promise<ImportedImage> {
+  const { repository, signal, progress } = options
+  progress.stage('commit')
+  await packed.layer.commit()
+  const objects = imageObjects({
+    sourceLabel: options.sourceLabel,
+    sourceSize: progress.sourceBytes,
+    sourceFormat: packed.detected.format,
+    storedFormat: packed.plan.storedFormat,
+    virtualSize: packed.virtualSize,
+    diskSize: packed.diskSize,
+    fileSize: packed.fileSize,
+    layer: packed.written,
+    contentDigest: packed.contentDigest,
+    encoder: packed.encoder,
+    checksums: options.checksums,
+    architecture: 'amd64',
+  })
+  for (const bytes of [objects.chunks, objects.config]) await putBlob(repository, bytes, signal)
+  const { digest } = await repository.manifests.put(
+    { mediaType: mediaTypes.ociManifest, bytes: objects.manifest },
+    { tag: options.tag, replace: options.replace },
+  )
+  return {
+    name: options.name,
+    tag: options.tag,
+    digest,
+    format: packed.detected.format,
+    storedFormat: packed.plan.storedFormat,
+    virtualSize: packed.virtualSize,
+    layerDigest: packed.written.digest,
+    storedSize: packed.written.size,
+    contentDigest: packed.contentDigest,
+    sourceBytes: progress.sourceBytes,
+    scratchBytes: packed.written.scratchBytes,
+  }
+}
+
+/** Refuses early what `pushImage` would refuse after the whole transfer. */
+export async function assertTagFree(
+  repository: Repository,
+  { tag, replace }: Pick<ImportRequest, 'tag' | 'replace'>,
+): Promise<void> {
+  if (replace) return
+  const existing = await repository.manifests.get({ kind: 'tag', tag })
+  if (existing) throw tagExists(repository.name, tag, existing.digest)
+}
+
+/** For stores too: the one wording of a taken tag. */
+function tagExists(name: string, tag: string, digest: Digest): CodedError {
+  return new CodedError(
+    'TAG_EXISTS',
+    `${name}:${tag} exists already (${digest}); choose another tag or replace it with --replace`,
+    { detail: { name, tag, digest } },
+  )
+}
+
+async function putBlob(
+  repository: Repository,
+  bytes: Uint8Array,
+  signal: AbortSignal,
+): Promise<void> {
+  if (await repository.blobs.stat(digestOf(bytes))) return
+  const blob = await repository.blobs.create({ signal, expectedBytes: bytes.length })
+  try {
+    await blob.write(bytes)
+    await blob.finish()
+    await blob.commit()
+  } finally {
+    await blob.abort()
+  }
+}

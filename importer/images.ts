@@ -1,0 +1,120 @@
+import { z } from 'zod'
+import { CodedError } from '../core/errors.ts'
+import { isManifestIndex, parseManifest } from '../core/manifest.ts'
+import { formatImageReference, type ImageReference } from '../core/reference.ts'
+import type { Registry, StoredManifest } from '../core/registry.ts'
+import { annotations } from './image-manifest.ts'
+
+const bytes = z.int().nonnegative()
+
+/** An image as the API shows it. Disk fields are there for images that an import made. */
+export const imageRecordSchema = z.object({
+  name: z.string(),
+  tag: z.string().optional(),
+  digest: z.string(),
+  mediaType: z.string(),
+  storedSize: bytes.describe('Bytes of all layers.'),
+  format: z.string().optional().describe('Format of the source.'),
+  storedFormat: z.string().optional(),
+  virtualSize: bytes.optional(),
+  fileSize: bytes.optional().describe('Bytes of the disk file in the layer.'),
+  layerDigest: z.string().optional(),
+  contentDigest: z.string().optional(),
+  source: z.string().optional(),
+  annotations: z.record(z.string(), z.string()),
+})
+export type ImageRecord = z.output<typeof imageRecordSchema>
+
+export interface ListImagesOptions {
+  /** Only this repository. */
+  readonly name?: string | undefined
+}
+
+/** The images of a registry: the store of this process, or a server over HTTP. */
+export interface Images {
+  /** One entry per tag, by name and tag in byte order. */
+  list(options: ListImagesOptions): Promise<ImageRecord[]>
+  /** Throws IMAGE_UNKNOWN. */
+  get(image: ImageReference): Promise<ImageRecord>
+  /** A tag: the tag. A digest: the image and all its tags. Throws IMAGE_UNKNOWN. */
+  delete(image: ImageReference): Promise<void>
+  /** Points `tag` at the image too. Throws IMAGE_UNKNOWN, TAG_INVALID, TAG_EXISTS. */
+  tag(
+    image: ImageReference,
+    tag: string,
+    options: { readonly replace: boolean },
+  ): Promise<ImageRecord>
+}
+
+export function createImages(registry: Registry): Images {
+  async function find(image: ImageReference): Promise<StoredManifest> {
+    const manifest = await registry.repository(image.name).manifests.get(image.reference)
+    if (manifest) return manifest
+    throw new CodedError(
+      'IMAGE_UNKNOWN',
+      `no image ${formatImageReference(image)}; 'dvcr images' lists what there is`,
+    )
+  }
+
+  return {
+    async list({ name }) {
+      const found: ImageRecord[] = []
+      for (const repositoryName of name === undefined
+        ? await registry.listRepositories({})
+        : [name]) {
+        const repository = registry.repository(repositoryName)
+        for (const tag of await repository.listTags({}).catch(noneWhereUnknown)) {
+          const manifest = await repository.manifests.get({ kind: 'tag', tag })
+          if (manifest) found.push(describe(repositoryName, tag, manifest))
+        }
+      }
+      return found
+    },
+    async get(image) {
+      return describe(image.name, tagOf(image), await find(image))
+    },
+    async delete(image) {
+      await find(image)
+      await registry.repository(image.name).manifests.delete(image.reference)
+    },
+    async tag(image, tag, { replace }) {
+      const manifest = await find(image)
+      await registry.repository(image.name).manifests.put(manifest, { tag, replace })
+      return describe(image.name, tag, manifest)
+    },
+  }
+}
+
+function noneWhereUnknown(error: unknown): string[] {
+  if (error instanceof CodedError && error.code === 'NAME_UNKNOWN') return []
+  throw error
+}
+
+function tagOf({ reference }: ImageReference): string | undefined {
+  return reference.kind === 'tag' ? reference.tag : undefined
+}
+
+function describe(name: string, tag: string | undefined, stored: StoredManifest): ImageRecord {
+  const manifest = parseManifest(stored.mediaType, stored.bytes)
+  const notes = manifest.annotations ?? {}
+  const size = (key: string): number | undefined =>
+    notes[key] === undefined ? undefined : Number(notes[key])
+  const layers = isManifestIndex(stored.mediaType) ? [] : (manifest.layers ?? [])
+  const record = {
+    name,
+    tag,
+    digest: stored.digest,
+    mediaType: stored.mediaType,
+    storedSize: layers.reduce((sum, layer) => sum + layer.size, 0),
+    format: notes[annotations.sourceFormat],
+    storedFormat: notes[annotations.storedFormat],
+    virtualSize: size(annotations.virtualSize),
+    fileSize: size(annotations.fileSize),
+    layerDigest: layers.length === 1 ? layers[0]?.digest : undefined,
+    contentDigest: notes[annotations.contentDigest],
+    source: notes[annotations.source],
+    annotations: notes,
+  }
+  // Leaves out what is undefined, as JSON does.
+  return imageRecordSchema.parse(record)
+}

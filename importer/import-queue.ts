@@ -1,0 +1,206 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { CodedError, toCodedError } from '../core/errors.ts'
+import type { Log } from '../core/log.ts'
+import type { ImportLog } from './import-log.ts'
+import type { ImportedImage } from './import-request.ts'
+import {
+  checkNewImport,
+  imageOf,
+  isFinished,
+  newImportRecord,
+  type ImportRecord,
+  type NewImport,
+  type StoredImport,
+} from './import-record.ts'
+import { describeUrl, openHttpSource, parseHttpUrl } from './http-source.ts'
+import { createImportTracker, type ImportTracker } from './import-tracker.ts'
+import type { Imports } from './imports.ts'
+import { assertTagFree } from './image-push.ts'
+import { importImage, type PipelineDeps } from './pipeline.ts'
+import type { ImportMetrics } from './metrics.ts'
+
+export interface ImportQueueDeps extends PipelineDeps {
+  readonly records: ImportLog
+  readonly log: Log
+  readonly metrics: ImportMetrics
+  /** Imports that run at a time. */
+  readonly maxRunning: number
+  readonly retentionMs: number
+  /** Waits before the next try after a failure of the source that may pass. */
+  readonly retryDelaysMs: readonly number[]
+}
+
+/**
+ * The imports of this process. Those that a killed process left unfinished start again. Disposing
+ * it stops what runs and leaves it to the next start.
+ */
+export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & AsyncDisposable> {
+  const stopping = new AbortController()
+  const imports = new Map<string, { stored: StoredImport; tracker: ImportTracker }>()
+  const waiting: string[] = []
+  const running = new Map<string, { cancel: AbortController; done: Promise<void> }>()
+
+  function add(stored: StoredImport): ImportTracker {
+    const tracker = createImportTracker(stored.record)
+    imports.set(stored.record.id, { stored, tracker })
+    if (!isFinished(stored.record)) {
+      waiting.push(stored.record.id)
+      deps.metrics.queued()
+    }
+    return tracker
+  }
+
+  function lookUp(id: string): { stored: StoredImport; tracker: ImportTracker } {
+    const found = imports.get(id)
+    if (!found) {
+      throw new CodedError(
+        'IMPORT_UNKNOWN',
+        `no import ${id}; finished imports are kept for a while`,
+      )
+    }
+    return found
+  }
+
+  async function settle(id: string, change: Partial<ImportRecord>): Promise<ImportRecord> {
+    const { stored, tracker } = lookUp(id)
+    const record = tracker.change({ ...change, finishedAt: new Date().toISOString() })
+    await deps.records.save({ ...stored, record })
+    deps.metrics.finished(record)
+    return record
+  }
+
+  function startNext(): void {
+    while (!stopping.signal.aborted && running.size < deps.maxRunning) {
+      const id = waiting.shift()
+      if (id === undefined) return
+      const cancel = new AbortController()
+      const done = run(id, cancel.signal).finally(() => {
+        running.delete(id)
+        startNext()
+      })
+      running.set(id, { cancel, done })
+    }
+  }
+
+  async function run(id: string, cancelled: AbortSignal): Promise<void> {
+    const { stored, tracker } = lookUp(id)
+    const log = deps.log.child({ import: id })
+    const signal = AbortSignal.any([stopping.signal, cancelled])
+    const startedMs = performance.now()
+    tracker.change({ state: 'running', startedAt: new Date().toISOString() })
+    log.info({ image: `${stored.request.name}:${stored.request.tag}` }, 'import started')
+    try {
+      const imported = await attempts(stored.request, tracker, signal, log)
+      const image = imageOf(imported, startedMs)
+      await settle(id, { state: 'succeeded', image })
+      log.info(image, 'import succeeded')
+    } catch (failure) {
+      if (stopping.signal.aborted) return
+      if (cancelled.aborted) return void (await settle(id, { state: 'cancelled' }))
+      const error = toCodedError(failure)
+      const { code, message, retryable } = error
+      log.warn({ code, reason: message, err: error.cause }, 'import failed')
+      await settle(id, { state: 'failed', error: { code, message, retryable } })
+    }
+  }
+
+  async function attempts(
+    request: NewImport,
+    tracker: ImportTracker,
+    signal: AbortSignal,
+    log: Log,
+  ): Promise<ImportedImage> {
+    for (const delayMs of [...deps.retryDelaysMs, undefined]) {
+      tracker.change({ attempts: tracker.record.attempts + 1 })
+      try {
+        return await importImage(
+          {
+            ...request,
+            openSource: (opening) =>
+              openHttpSource(request.source, {
+                signal: opening,
+                retryDelaysMs: deps.retryDelaysMs,
+              }),
+          },
+          deps,
+          { signal, report: tracker.report },
+        )
+      } catch (error) {
+        signal.throwIfAborted()
+        // Only a cut transfer is worth a new start: what could be resumed was tried by the source.
+        const cut = error instanceof CodedError && error.code === 'SOURCE_TRUNCATED'
+        if (!cut || delayMs === undefined) throw error
+        log.warn({ reason: error.message, delayMs }, 'transfer was cut, starting again')
+        await sleep(delayMs, undefined, { signal })
+      }
+    }
+    throw new CodedError('UNKNOWN', 'internal error')
+  }
+
+  async function create(
+    request: NewImport,
+    idempotencyKey: string | undefined,
+  ): Promise<ImportRecord> {
+    checkNewImport(request)
+    const known = [...imports.values()].find(
+      ({ stored }) => idempotencyKey !== undefined && stored.idempotencyKey === idempotencyKey,
+    )
+    if (known) {
+      if (JSON.stringify(known.stored.request) === JSON.stringify(request)) {
+        return known.tracker.record
+      }
+      throw new CodedError(
+        'IDEMPOTENCY_CONFLICT',
+        `Idempotency-Key ${JSON.stringify(idempotencyKey)} was used for another request; use a new key`,
+        { detail: { id: known.stored.record.id } },
+      )
+    }
+    await assertTagFree(deps.registry.repository(request.name), request)
+    const record = newImportRecord(describeUrl(parseHttpUrl(request.source)), request)
+    const stored = { record, request, ...(idempotencyKey === undefined ? {} : { idempotencyKey }) }
+    await deps.records.save(stored)
+    add(stored)
+    startNext()
+    return record
+  }
+
+  for (const stored of await deps.records.load(new Date(Date.now() - deps.retentionMs))) {
+    const state = isFinished(stored.record) ? stored.record.state : 'queued'
+    add({ ...stored, record: { ...stored.record, state } })
+  }
+  startNext()
+
+  return {
+    create: (request, { idempotencyKey }) => create(request, idempotencyKey),
+    async list({ state, name, limit = 100 }) {
+      return [...imports.values()]
+        .map(({ tracker }) => tracker.record)
+        .filter((record) => state === undefined || record.state === state)
+        .filter((record) => name === undefined || record.name === name)
+        .sort((a, b) => b.createdAt.localeCompare(a.createdAt))
+        .slice(0, limit)
+    },
+    async get(id) {
+      return lookUp(id).tracker.record
+    },
+    async *watch(id, { signal }) {
+      yield* lookUp(id).tracker.watch(AbortSignal.any([signal, stopping.signal]))
+    },
+    async cancel(id) {
+      const { tracker } = lookUp(id)
+      const at = waiting.indexOf(id)
+      if (at >= 0) {
+        waiting.splice(at, 1)
+        return settle(id, { state: 'cancelled' })
+      }
+      const run = running.get(id)
+      run?.cancel.abort(new CodedError('CANCELLED', `import ${id} was cancelled`))
+      await run?.done
+      return tracker.record
+    },
+    async [Symbol.asyncDispose]() {
+      stopping.abort(new CodedError('UNAVAILABLE', 'the server is stopping'))
+      await Promise.all([...running.values()].map(({ done }) => done))
+    },
+  }
+}

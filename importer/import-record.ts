@@ -1,0 +1,143 @@
+import { randomUUID } from 'node:crypto'
+import { z } from 'zod'
+import { parseName, parseTag } from '../core/reference.ts'
+import { importStages } from '../core/report.ts'
+import type { ChecksumAlgorithm } from './checksums.ts'
+import { parseHttpUrl } from './http-source.ts'
+import type { ImportedImage } from './import-request.ts'
+import { storeModes } from './plan.ts'
+
+const hexDigits: Readonly<Record<ChecksumAlgorithm, number>> = {
+  md5: 32,
+  sha1: 40,
+  sha256: 64,
+  sha512: 128,
+}
+
+const hex = (algorithm: ChecksumAlgorithm) =>
+  z
+    .string()
+    .toLowerCase()
+    .regex(
+      new RegExp(`^[0-9a-f]{${hexDigits[algorithm]}}$`),
+      `expected ${hexDigits[algorithm]} hex digits`,
+    )
+    .optional()
+
+export const checksumsSchema = z
+  .strictObject({
+    md5: hex('md5'),
+    sha1: hex('sha1'),
+    sha256: hex('sha256'),
+    sha512: hex('sha512'),
+  })
+  .describe('Expected checksums of the file as it is transferred.')
+
+/** Body of `POST /v1/imports`. */
+export const newImportSchema = z.strictObject({
+  source: z.string().max(8192).describe('http:// or https:// address of the image.'),
+  name: z.string().max(255).describe('Repository to import into.'),
+  tag: z.string().max(128).default('latest').describe('Tag to give the image.'),
+  checksums: checksumsSchema.default({}),
+  replace: z.boolean().default(false).describe('Move the tag if it already exists.'),
+  store: z
+    .enum(storeModes)
+    .default('auto')
+    .describe('auto: raw disks are stored as compressed qcow2; as-is: the bytes as they came.'),
+})
+export type NewImport = z.output<typeof newImportSchema>
+
+/** Throws NAME_INVALID, TAG_INVALID or SOURCE_INVALID for what only the field's own rules can tell. */
+export function checkNewImport(request: NewImport): void {
+  parseName(request.name)
+  parseTag(request.tag)
+  parseHttpUrl(request.source)
+}
+
+export const importStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+
+const bytes = z.int().nonnegative()
+
+export const importedImageSchema = z.object({
+  digest: z.string().describe('Digest of the manifest.'),
+  format: z.string(),
+  storedFormat: z.string(),
+  virtualSize: bytes,
+  layerDigest: z.string(),
+  storedSize: bytes.describe('Bytes of the layer in the registry.'),
+  contentDigest: z.string().optional(),
+  sourceBytes: bytes.describe('Bytes transferred from the source.'),
+  scratchBytes: bytes.describe('Bytes of temporary files that the import took.'),
+  durationMs: z.number(),
+  bytesPerSecond: z.number(),
+})
+
+/** An import as the API shows it; never holds a secret. */
+export const importRecordSchema = z.object({
+  id: z.uuid(),
+  state: z.enum(importStates),
+  source: z.string().describe('Scheme, host and path of the source.'),
+  name: z.string(),
+  tag: z.string(),
+  createdAt: z.iso.datetime(),
+  startedAt: z.iso.datetime().optional(),
+  finishedAt: z.iso.datetime().optional(),
+  attempts: z.int().describe('How often the transfer was started.'),
+  stage: z.enum(importStages).optional(),
+  progress: z.object({
+    bytes: bytes,
+    totalBytes: bytes.optional(),
+    bytesPerSecond: z.number(),
+    etaMs: z.number().optional(),
+  }),
+  format: z.string().optional(),
+  virtualSize: bytes.optional(),
+  warnings: z.array(z.string()),
+  image: importedImageSchema.optional(),
+  error: z.object({ code: z.string(), message: z.string(), retryable: z.boolean() }).optional(),
+})
+export type ImportRecord = z.output<typeof importRecordSchema>
+
+/** What is kept of an import: the record and what a restart needs. `request` may hold user info. */
+export const storedImportSchema = z.object({
+  record: importRecordSchema,
+  request: newImportSchema,
+  idempotencyKey: z.string().optional(),
+})
+export type StoredImport = z.output<typeof storedImportSchema>
+
+/** A new import, queued. `source` is its label. */
+export function newImportRecord(
+  source: string,
+  { name, tag }: Pick<NewImport, 'name' | 'tag'>,
+): ImportRecord {
+  return {
+    id: randomUUID(),
+    state: 'queued',
+    source,
+    name,
+    tag,
+    createdAt: new Date().toISOString(),
+    attempts: 0,
+    progress: { bytes: 0, bytesPerSecond: 0 },
+    warnings: [],
+  }
+}
+
+/** The record's part about the image, with how fast it came. */
+export function imageOf(
+  { name: _name, tag: _tag, ...facts }: ImportedImage,
+  startedMs: number,
+): NonNullable<ImportRecord['image']> {
+  const durationMs = Math.max(1, Math.round(performance.now() - startedMs))
+  return {
+    ...facts,
+    durationMs,
+    bytesPerSecond: Math.round((facts.sourceBytes * 1000) / durationMs),
+  }
+}
+
+/** True once nothing changes any more. */
+export function isFinished({ state }: Pick<ImportRecord, 'state'>): boolean {
+  return state !== 'queued' && state !== 'running'
+}

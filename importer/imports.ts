@@ -1,0 +1,26 @@
+import type { NewImport, ImportRecord } from './import-record.ts'
+
+export interface CreateImportOptions {
+  /** The same key with the same request answers the import that is there. */
+  readonly idempotencyKey: string | undefined
+}
+
+export interface ListImportsOptions {
+  readonly state?: ImportRecord['state'] | undefined
+  readonly name?: string | undefined
+  readonly limit?: number | undefined
+}
+
+/** The imports of a server: its own, or another one's over HTTP. */
+export interface Imports {
+  /** Queues an import. Throws NAME_INVALID, TAG_INVALID, SOURCE_INVALID, TAG_EXISTS, IDEMPOTENCY_CONFLICT. */
+  create(request: NewImport, options: CreateImportOptions): Promise<ImportRecord>
+  /** Newest first. */
+  list(options: ListImportsOptions): Promise<ImportRecord[]>
+  /** Throws IMPORT_UNKNOWN. */
+  get(id: string): Promise<ImportRecord>
+  /** The record now, then as it changes (a few times a second at most), until it is finished. */
+  watch(id: string, options: { readonly signal: AbortSignal }): AsyncIterable<ImportRecord>
+  /** Stops it; a finished import stays as it is. Throws IMPORT_UNKNOWN. */
+  cancel(id: string): Promise<ImportRecord>
+}

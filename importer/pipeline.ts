@@ -1,0 +1,64 @@
+import type { HashPool } from '../core/hash-pool.ts'
+import type { Registry } from '../core/registry.ts'
+import type { Report } from '../core/report.ts'
+import { observed, peek } from '../core/streams.ts'
+import { detect, headBytes } from '../converter/detect.ts'
+import type { ClusterPool } from '../converter/cluster-pool.ts'
+import { verified } from './checksums.ts'
+import { decompress } from './decompress.ts'
+import { assertTagFree, pushImage } from './image-push.ts'
+import type { ImportedImage, ImportRequest } from './import-request.ts'
+import { packCopy, packEncoded } from './pack.ts'
+import { planStorage } from './plan.ts'
+import { createProgress } from './progress.ts'
+
+export interface PipelineDeps {
+  readonly registry: Registry
+  readonly hashPool: HashPool
+  readonly clusterPool: ClusterPool
+  /** For maps that outgrow memory. */
+  readonly scratchFolder: string
+  /** Bytes; larger disks are refused with SIZE_EXCEEDED. */
+  readonly maxVirtualSize: number
+}
+
+/**
+ * Imports one image: source → decompress → detect → plan → pack → push. Nothing is visible before
+ * the last step; on any failure or abort everything on the way is dropped. Throws `CodedError`.
+ */
+export async function importImage(
+  request: ImportRequest,
+  deps: PipelineDeps,
+  { signal, report }: { readonly signal: AbortSignal; readonly report: Report },
+): Promise<ImportedImage> {
+  const repository = deps.registry.repository(request.name)
+  await assertTagFree(repository, request)
+
+  const progress = createProgress(report)
+  progress.stage('connect')
+  await using source = await request.openSource(signal)
+  const counted = observed(source.body, (chunk) =>
+    progress.transferred(chunk.length, source.length),
+  )
+  const checked = verified(counted, request.checksums, { ...deps, label: source.label })
+  const plain = await decompress(checked, { signal })
+  const { head, rest } = await peek(plain.body, headBytes)
+  await using body = rest
+
+  const length = plain.wrappings.length === 0 ? source.length : undefined
+  const detected = detect(head, { length })
+  report({ type: 'detected', format: detected.format, virtualSize: detected.virtualSize })
+  const plan = planStorage(detected.format, request.store)
+  if (plan.warning !== undefined) report({ type: 'warning', message: plan.warning })
+
+  const disk = { body, head, length, detected }
+  const pack = plan.how === 'encode' ? packEncoded : packCopy
+  await using packed = await pack(disk, plan, { ...deps, repository, signal, progress })
+  return await pushImage(packed, {
+    ...request,
+    repository,
+    sourceLabel: source.label,
+    signal,
+    progress,
+  })
+}

@@ -1,0 +1,116 @@
+import type { IncomingMessage } from 'node:http'
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import { CodedError } from '../core/errors.ts'
+import type { Bytes } from '../core/streams.ts'
+
+/** After an early refusal so much of the body is still taken, so that the client reads the answer. */
+const lingerBytes = 4 * 1024 * 1024
+const lingerMs = 1000
+
+/** Requests whose client waits for `100 Continue` before it sends the body. */
+const waiting = new WeakSet<IncomingMessage>()
+
+/** The client of this request waits to be told that it may send. */
+export function noteExpectContinue(incoming: IncomingMessage): void {
+  waiting.add(incoming)
+}
+
+/** Lets a client that waits for it send its body. */
+export function sendContinue(request: FastifyRequest, reply: FastifyReply): void {
+  if (waiting.delete(request.raw)) reply.raw.writeContinue()
+}
+
+export function hasBody({ headers }: IncomingMessage): boolean {
+  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+}
+
+/** The body's length where the client said it. */
+export function bodyBytes({ headers }: IncomingMessage): number | undefined {
+  const text = headers['content-length']
+  return text === undefined ? undefined : Number(text)
+}
+
+/**
+ * The request's body. It may take any time, but not stand still for longer than `stallLimitMs`:
+ * then the connection is cut. Leaving it early leaves the connection usable for an answer.
+ */
+export async function* readBody(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  stallLimitMs: number,
+): AsyncGenerator<Uint8Array, void> {
+  const { socket } = request.raw
+  sendContinue(request, reply)
+  socket.setTimeout(stallLimitMs)
+  try {
+    yield* request.raw.iterator({ destroyOnReturn: false })
+  } finally {
+    socket.setTimeout(0)
+  }
+}
+
+/** All of a small body; throws MANIFEST_TOO_LARGE beyond `limitBytes`, before reading where told. */
+export async function readSmallBody(
+  request: FastifyRequest,
+  body: (request: FastifyRequest) => Bytes,
+  limitBytes: number,
+): Promise<Uint8Array> {
+  const tooLarge = (): CodedError =>
+    new CodedError('MANIFEST_TOO_LARGE', `the body is larger than the limit of ${limitBytes} bytes`)
+  if ((bodyBytes(request.raw) ?? 0) > limitBytes) throw tooLarge()
+  const chunks: Uint8Array[] = []
+  let size = 0
+  for await (const chunk of body(request)) {
+    size += chunk.length
+    if (size > limitBytes) throw tooLarge()
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks)
+}
+
+/** Sends the head of a hijacked reply with the headers set so far. */
+export function writeHead(reply: FastifyReply, status: number): void {
+  for (const [name, value] of Object.entries(reply.getHeaders())) {
+    if (value !== undefined) reply.raw.setHeader(name, value)
+  }
+  reply.raw.writeHead(status)
+}
+
+/** True where the client may still be sending. */
+export function isBodyUnread({ raw }: FastifyRequest): boolean {
+  return hasBody(raw) && !raw.complete && !raw.destroyed
+}
+
+/**
+ * Answers a request whose body nobody wants, without taking all of it: the answer goes out at
+ * once and the connection is closed a moment later. Closing at once could destroy the answer
+ * before the client has read it.
+ */
+export function answerEarly(
+  request: FastifyRequest,
+  reply: FastifyReply,
+  { status, body }: { readonly status: number; readonly body: unknown },
+): void {
+  reply.hijack()
+  const { raw: incoming } = request
+  const { raw: response } = reply
+  const bytes = Buffer.from(JSON.stringify(body))
+  reply.headers({
+    'content-type': 'application/json; charset=utf-8',
+    'content-length': bytes.length,
+    connection: 'close',
+  })
+  writeHead(reply, status)
+  response.write(bytes)
+  const timer = setTimeout(end, lingerMs)
+  function end(): void {
+    clearTimeout(timer)
+    response.end()
+  }
+  let taken = 0
+  incoming.once('close', end).once('end', end)
+  incoming.on('data', (chunk: Uint8Array) => {
+    taken += chunk.length
+    if (taken > lingerBytes) incoming.pause()
+  })
+}

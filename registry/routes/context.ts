@@ -1,0 +1,35 @@
+import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Bytes } from '../../core/streams.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Store } from '../store.ts'
+import type { Target } from '../target.ts'
+
+/** One request for one kind of target. */
+export interface Call<K extends Target['kind']> {
+  readonly store: Store
+  readonly metrics: Metrics
+  readonly target: Extract<Target, { kind: K }>
+  readonly request: FastifyRequest
+  readonly reply: FastifyReply
+  /** The request's body, guarded against standing still. */
+  body(): Bytes
+  /** A connection that takes nothing for so long is cut. */
+  readonly stallLimitMs: number
+}
+
+export type Handler<K extends Target['kind']> = (call: Call<K>) => Promise<unknown>
+
+/** The value of a query parameter that is given at most once; `undefined` without it. */
+export function queryValue(request: FastifyRequest, key: string): string | undefined {
+  return queryValues(request, key)[0]
+}
+
+export function queryValues(request: FastifyRequest, key: string): string[] {
+  return new URL(request.url, 'http://localhost').searchParams.getAll(key)
+}
+
+/** True where `If-None-Match` names `etag`. @see RFC 9110 §13.1.2 */
+export function isNotModified(request: FastifyRequest, etag: string): boolean {
+  const tags = request.headers['if-none-match']?.split(',').map((tag) => tag.trim())
+  return tags?.some((tag) => tag === '*' || tag.replace(/^W\//, '') === etag) ?? false
+}

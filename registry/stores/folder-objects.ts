@@ -1,0 +1,133 @@
+import { createHash, randomUUID } from 'node:crypto'
+import { link, open, readdir, readFile, rename, rm, unlink } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import { CodedError, hasErrno, toCodedError } from '../../core/errors.ts'
+import type { ListOptions, ObjectStore, PutCondition } from '../../core/object-store.ts'
+import { createSerial } from '../serial.ts'
+import type { DurableFolders } from './durable-folders.ts'
+
+const keyPattern = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/
+
+/** The path of `key` in `root`; a key that would leave it is a fault of ours. */
+export function keyPath(root: string, key: string): string {
+  if (!keyPattern.test(key)) {
+    throw new CodedError('UNKNOWN', `not a storage key: ${JSON.stringify(key.slice(0, 300))}`)
+  }
+  return join(root, key)
+}
+
+const isAbsent = (error: unknown): boolean => hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')
+
+const etagOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('base64url')
+
+/**
+ * Small objects as files of `root`, written beside it in `scratch` (same file system) and moved in
+ * place. Conditions hold because one process owns the folder (`registry/lock.ts`).
+ */
+export function createFolderObjects(
+  root: string,
+  { scratch, folders }: { readonly scratch: string; readonly folders: DurableFolders },
+): ObjectStore {
+  const serial = createSerial()
+
+  async function get(key: string) {
+    try {
+      const bytes = await readFile(keyPath(root, key))
+      return { bytes, etag: etagOf(bytes) }
+    } catch (error) {
+      if (isAbsent(error)) return undefined
+      throw error
+    }
+  }
+
+  /** Moves the finished file to `path`; false where `ifAbsent` finds something there. */
+  async function place(scratchPath: string, path: string, condition: PutCondition) {
+    if (condition !== 'ifAbsent') {
+      await rename(scratchPath, path)
+      return true
+    }
+    try {
+      await link(scratchPath, path)
+      return true
+    } catch (error) {
+      if (hasErrno(error, 'EEXIST')) return false
+      throw error
+    } finally {
+      await unlink(scratchPath)
+    }
+  }
+
+  async function put(key: string, bytes: Uint8Array, condition: PutCondition) {
+    const path = keyPath(root, key)
+    if (typeof condition === 'object' && (await get(key))?.etag !== condition.ifMatch) {
+      return undefined
+    }
+    const scratchPath = join(scratch, randomUUID())
+    try {
+      await folders.ensure(dirname(path))
+      {
+        await using file = await open(scratchPath, 'wx')
+        await file.writeFile(bytes)
+        await file.datasync()
+      }
+      if (!(await place(scratchPath, path, condition))) return undefined
+      await folders.sync(dirname(path))
+      return etagOf(bytes)
+    } catch (error) {
+      await rm(scratchPath, { force: true })
+      throw toCodedError(error)
+    }
+  }
+
+  /** Appends the keys below `folder` in byte order until there are `limit` of them. */
+  async function collect(folder: string, options: ListOptions, found: string[]): Promise<void> {
+    const { after = '', limit = Infinity } = options
+    for (const name of await entries(root, folder)) {
+      if (found.length >= limit) return
+      const key = folder + name
+      if (!name.endsWith('/')) {
+        if (key > after) found.push(key)
+      } else if (key > after || after.startsWith(key)) {
+        await collect(key, options, found)
+      }
+    }
+  }
+
+  return {
+    get,
+    put: (key, bytes, condition) => serial(key, () => put(key, bytes, condition)),
+    async list(folder, options) {
+      const found: string[] = []
+      await collect(folder, options, found)
+      return found
+    },
+    async listFolders(folder) {
+      const names = await entries(root, folder)
+      return names.filter((name) => name.endsWith('/')).map((name) => name.slice(0, -1))
+    },
+    delete: (key) =>
+      serial(key, async () => {
+        const path = keyPath(root, key)
+        try {
+          await unlink(path)
+        } catch (error) {
+          if (isAbsent(error)) return false
+          throw error
+        }
+        await folders.sync(dirname(path))
+        return true
+      }),
+  }
+}
+
+/** Names in a folder, folders with a `/` behind them, in the byte order of the keys they begin. */
+async function entries(root: string, folder: string): Promise<string[]> {
+  try {
+    const found = await readdir(keyPath(root, folder.slice(0, -1)), { withFileTypes: true })
+    // Keys are ASCII, where the order of UTF-16 units is byte order.
+    return found.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name)).sort()
+  } catch (error) {
+    if (isAbsent(error)) return []
+    throw error
+  }
+}

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { CodedError } from '../core/errors.ts'
 import { parseQcow2Header } from './qcow2-header.ts'
@@ -149,7 +149,7 @@ test('answers for any damage with a header or a coded error', () => {
         const head = changed((copy) => {
           for (const [at, value] of bytes) copy[at] = value
         }, compat)
-        verdict(head.subarray(0, size))
+        expect(verdict(head.subarray(0, size))).toMatch(/^(accepted|[A-Z_]+: )/)
       },
     ),
     { numRuns: 1000 },

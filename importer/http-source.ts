@@ -94,7 +94,7 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
     const { response } = await follow(agent, opened.url, headers, options.signal)
     const range = String(response.headers['content-range'] ?? '')
     if (response.statusCode === 206 && range.startsWith(`bytes ${from}-`)) return response
-    response.body.destroy()
+    discard(response)
     // 200 is the whole content again: it changed, or the server does not do ranges after all.
     if (pinnedBy(response) === validator) throw failure
     throw new CodedError(
@@ -126,7 +126,7 @@ async function follow(
     })
     const location = response.headers['location']
     if (response.statusCode >= 300 && response.statusCode < 400 && location !== undefined) {
-      response.body.destroy()
+      discard(response)
       const next = parseHttpUrl(new URL(String(location), url).href)
       if (url.protocol === 'https:' && next.protocol === 'http:') {
         throw new CodedError(
@@ -139,7 +139,7 @@ async function follow(
       continue
     }
     if (response.statusCode === 200 || response.statusCode === 206) return { response, url }
-    response.body.destroy()
+    discard(response)
     throw httpStatusError(response.statusCode, describeUrl(url))
   }
   throw new CodedError(
@@ -158,6 +158,12 @@ async function retried<T>(options: HttpSourceOptions, attempt: () => Promise<T>)
     await sleep(delayMs, undefined, { signal: options.signal })
   }
   return attempt()
+}
+
+/** Drops a body unread; undici reports that as an error, which is what we asked for. */
+function discard({ body }: Dispatcher.ResponseData): void {
+  body.on('error', () => {})
+  body.destroy()
 }
 
 function bodyError(

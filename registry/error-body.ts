@@ -25,11 +25,14 @@ const specCodes: Partial<Record<ErrorCode, ErrorCode>> = {
   REQUEST_INVALID: 'UNSUPPORTED',
 }
 
-/** A failure in the spec's form; one that is not ours says nothing about its cause. */
-export function describeFailure(error: unknown): Failure {
+/**
+ * A failure in the spec's form; one that is not ours says nothing about its cause. `vocabulary`:
+ * whether the code must be one that clients of the spec know.
+ */
+export function describeFailure(error: unknown, vocabulary: 'spec' | 'ours'): Failure {
   const refused = frameworkRefusal(error)
   const { code, status, message, detail } = refused?.error ?? toCodedError(error)
-  const specCode = specCodes[code]
+  const specCode = vocabulary === 'spec' ? specCodes[code] : undefined
   const facts = specCode ? { ...detail, code } : detail
   return {
     status: refused?.status ?? status,

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { fastify, type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
+import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
 import { CodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import { describeFailure } from './error-body.ts'
@@ -36,7 +36,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
   const loggerInstance: FastifyBaseLogger = options.log
   const app: FastifyInstance = fastify({
     loggerInstance,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     // A push of 100 GB takes as long as it takes; only standing still is cut.
     requestTimeout: 0,
     keepAliveTimeout: keepAliveMs,
@@ -44,7 +44,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
     routerOptions: { maxParamLength: 4096 },
     clientErrorHandler: refuseMalformed,
     frameworkErrors: (error, _request, reply: FastifyReply) => {
-      const { status, body } = describeFailure(error)
+      const { status, body } = describeFailure(error, 'ours')
       return reply.code(status).send(body)
     },
   })
@@ -96,7 +96,7 @@ function routeOf(url: string, pattern: string | undefined): string {
 
 function addFailureHandlers(app: FastifyInstance, metrics: Metrics): void {
   app.setErrorHandler((error, request, reply) => {
-    const failure = describeFailure(error)
+    const failure = describeFailure(error, vocabularyOf(request.url))
     metrics.error(failure.code)
     const facts = { err: error, code: failure.code, method: request.method, url: request.url }
     if (failure.status >= 500) request.log.error(facts, 'a request failed')
@@ -106,11 +106,14 @@ function addFailureHandlers(app: FastifyInstance, metrics: Metrics): void {
   })
   app.setNotFoundHandler((request, reply) => {
     const where = `${request.method} ${request.url.slice(0, 300)}`
-    const { body } = describeFailure(new CodedError('REQUEST_INVALID', `nothing at ${where}`))
+    const refusal = new CodedError('REQUEST_INVALID', `nothing at ${where}`)
+    const { body } = describeFailure(refusal, vocabularyOf(request.url))
     if (isBodyUnread(request)) return answerEarly(request, reply, { status: 404, body })
     return reply.code(404).send(body)
   })
 }
+
+const vocabularyOf = (url: string): 'spec' | 'ours' => (/^\/v2(?:\/|$)/.test(url) ? 'spec' : 'ours')
 
 /** Answers what is not HTTP at all; there is no request to answer by. */
 function refuseMalformed(error: Error & { readonly code?: string }, socket: Socket): void {
@@ -119,7 +122,7 @@ function refuseMalformed(error: Error & { readonly code?: string }, socket: Sock
     return
   }
   const refusal = new CodedError('REQUEST_INVALID', `not an HTTP request: ${error.message}`)
-  const body = JSON.stringify(describeFailure(refusal).body)
+  const body = JSON.stringify(describeFailure(refusal, 'ours').body)
   const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Too Large' : '400 Bad Request'
   socket.end(
     `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,

@@ -5,6 +5,7 @@ const root = '**/*.root.test.ts'
 const minute = 60_000
 
 // `root` needs root rights, `e2e` real programs; a nightly run (DVCR_NIGHTLY=1) has bigger counts.
+// oxlint-disable-next-line import/no-default-export -- vitest reads this one
 export default defineConfig({
   test: {
     projects: [

@@ -80,8 +80,11 @@ async function start(
       cause: error,
     })
   })
-  const [bound] = app.addresses()
-  const url = formatUrl({ host: address.host, port: bound?.port ?? address.port })
+  const bound = app.server.address()
+  const url = formatUrl({
+    host: address.host,
+    port: typeof bound === 'object' && bound ? bound.port : address.port,
+  })
   log.info({ url, data: settings.data, guard }, 'serving')
   return url
 }

@@ -18,7 +18,7 @@ const pieceBytes = 1024 * 1024
  * and every data cluster (of the last one, what the virtual size covers). Also that guest data
  * cannot be its own metadata: no entry points at the header or a table, no table is used twice.
  * Throws IMAGE_INCOMPLETE for what lies past the end, IMAGE_UNSAFE for entries that break the
- * format. Memory is bounded by the L1 and refcount tables (at most 40 MiB), work by the file size.
+ * format. Memory is bounded by the L1 and refcount tables (at most 80 MiB), work by the file size.
  * Refcounts are not compared and compressed data is not decompressed.
  */
 export async function checkQcow2Complete(

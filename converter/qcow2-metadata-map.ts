@@ -16,12 +16,12 @@ export function createMetadataMap(
   tables: readonly Float64Array[],
   clusterSize: number,
 ): MetadataMap {
-  const used = tables.map((offsets) => offsets.filter((offset) => offset !== 0))
-  const sorted = new Float64Array(used.reduce((sum, { length }) => sum + length, 0))
+  let count = 0
+  for (const offsets of tables) for (const offset of offsets) if (offset !== 0) count++
+  const sorted = new Float64Array(count)
   let filled = 0
-  for (const offsets of used) {
-    sorted.set(offsets, filled)
-    filled += offsets.length
+  for (const offsets of tables) {
+    for (const offset of offsets) if (offset !== 0) sorted[filled++] = offset
   }
   sorted.sort()
 

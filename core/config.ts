@@ -1,5 +1,4 @@
 import { readFile } from 'node:fs/promises'
-import { parse as parseYaml } from 'yaml'
 import { z } from 'zod'
 import { CodedError } from './errors.ts'
 
@@ -75,6 +74,7 @@ export async function loadSettings<Schema extends z.ZodObject>(
 }
 
 async function readSettings(file: string): Promise<Record<string, unknown>> {
+  const { parse: parseYaml } = await import('yaml')
   try {
     const parsed: unknown = parseYaml(await readFile(file, 'utf8')) ?? {}
     return z.record(z.string(), z.unknown()).parse(parsed)

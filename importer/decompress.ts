@@ -4,7 +4,6 @@ import { constants as zlib, createGunzip, createZstdDecompress } from 'node:zlib
 import type { Compression } from '../core/disk-format.ts'
 import { CodedError } from '../core/errors.ts'
 import { peek, type Bytes } from '../core/streams.ts'
-import { xzByCommand } from './xz-command.ts'
 import { xzByLibrary } from './xz-library.ts'
 import { decodeWith } from './zlib-stage.ts'
 
@@ -71,10 +70,12 @@ async function decoded(compression: Compression, body: Bytes, signal: AbortSigna
         body,
         { name: 'zstd', zeroPadding: false },
       )
-    case 'xz':
-      return (await onPath('xz'))
-        ? xzByCommand(body, { memoryLimit: xzMemoryLimit, signal })
-        : xzByLibrary(body, { memoryLimit: xzMemoryLimit })
+    case 'xz': {
+      if (!(await onPath('xz'))) return xzByLibrary(body, { memoryLimit: xzMemoryLimit })
+      // Loaded with the first use: starting programs takes 10 MB that most imports do not need.
+      const { xzByCommand } = await import('./xz-command.ts')
+      return xzByCommand(body, { memoryLimit: xzMemoryLimit, signal })
+    }
   }
 }
 

@@ -49,8 +49,10 @@ export async function* decodeWith(
   })
   try {
     for await (const chunk of decoder) {
-      const bytes: Uint8Array = chunk
+      const bytes: Uint8Array<ArrayBuffer> = chunk
       yield bytes
+      // Waiting for the garbage collector would hold some 80 MB of used output.
+      if (bytes.byteOffset + bytes.length === bytes.buffer.byteLength) bytes.buffer.transfer(0)
     }
     await feeding
     if (sourceError !== undefined) throw sourceError

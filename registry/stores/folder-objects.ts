@@ -16,7 +16,9 @@ export function keyPath(root: string, key: string): string {
   return join(root, key)
 }
 
-const isAbsent = (error: unknown): boolean => hasErrno(error, 'ENOENT') || hasErrno(error, 'ENOTDIR')
+/** Also for a key that is the folder of others, or below one that is not a folder. */
+const isAbsent = (error: unknown): boolean =>
+  ['ENOENT', 'ENOTDIR', 'EISDIR'].some((code) => hasErrno(error, code))
 
 const etagOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('base64url')
 

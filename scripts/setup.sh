@@ -1,0 +1,94 @@
+#!/bin/sh
+# Prepares this clone: setup.sh [quickstart | test]. Plain sh, since nothing is installed yet.
+#   quickstart (default): the npm packages, which bring Node 26; nothing from Debian is required
+#   test: also the Debian packages that the tests drive, only those missing
+# A second run finds all in place and does nothing.
+set -eu
+cd "$(dirname "$0")/.."
+PATH=$PATH:/usr/sbin:/sbin
+say() { echo "set-up: $*"; }
+
+changed=no
+
+# The lock file that was installed is kept inside node_modules, so it goes away with it.
+stamp=node_modules/.dvcr-package-lock.json
+if ! cmp -s package-lock.json "$stamp"; then
+  changed=yes
+  say 'installing the npm packages, Node 26 among them (npm ci)'
+  npm ci --no-audit --no-fund --loglevel=error </dev/null
+  cp package-lock.json "$stamp"
+fi
+if ! node_modules/.bin/node --version >/dev/null 2>&1; then
+  say "the package that brings Node 26 does not run here ($(uname -s) $(uname -m))" >&2
+  say 'supported: Linux on x86-64 and arm64, with optional npm packages not switched off' >&2
+  exit 1
+fi
+
+if [ "${1:-quickstart}" = quickstart ]; then
+  command -v xz >/dev/null ||
+    say 'xz is not installed: .xz images import slower (Debian package xz-utils; optional)'
+  [ $changed = yes ] || say 'already done'
+  exit
+fi
+
+# A command or file that must be there, and the Debian package that has it.
+needed="
+  qemu-img:qemu-utils
+  qemu-system-x86_64:qemu-system-x86
+  xz:xz-utils
+  zstd:zstd
+  gzip:gzip
+  curl:curl
+  openssl:openssl
+  nginx:nginx-light
+  skopeo:skopeo
+  docker-registry:docker-registry
+  mmdebstrap:mmdebstrap
+  /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
+  /usr/lib/grub-rescue/grub-rescue-cdrom.iso:grub-rescue-pc
+  sfdisk:fdisk
+  mke2fs:e2fsprogs
+  mkfs.vfat:dosfstools
+  mcopy:mtools
+  fakeroot:fakeroot
+"
+missing=
+for entry in $needed; do
+  command -v "${entry%%:*}" >/dev/null 2>&1 || [ -e "${entry%%:*}" ] ||
+    missing="$missing ${entry##*:}"
+done
+if [ -z "$missing" ]; then
+  [ $changed = yes ] || say 'already done'
+  exit
+fi
+
+install="apt-get install -y --no-install-recommends$missing"
+if ! command -v apt-get >/dev/null; then
+  say "the tests need programs that these Debian packages have:$missing" >&2
+  exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+  say "the tests need Debian packages, which only root may install: sudo $install" >&2
+  exit 1
+fi
+
+# nginx and docker-registry are wanted as programs: nothing may start them as services, now or at
+# the next boot, on ports that the user needs.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+  printf '#!/bin/sh\nexit 101\n' >$policy
+  chmod +x $policy
+  trap 'rm -f $policy' EXIT
+fi
+say "installing Debian packages:$missing"
+export DEBIAN_FRONTEND=noninteractive
+if ! $install </dev/null >/dev/null 2>&1; then
+  say 'the package lists are old: apt-get update'
+  apt-get update -q </dev/null >/dev/null
+  $install -q </dev/null >/dev/null
+fi
+for service in nginx docker-registry; do
+  case "$missing " in
+    *" $service"[-\ ]*) systemctl disable $service >/dev/null 2>&1 || true ;;
+  esac
+done

@@ -24,7 +24,7 @@ export interface SettingSources {
 
 const property = z.looseObject({
   type: z.enum(['string', 'boolean', 'integer', 'number']).default('string'),
-  default: z.unknown(),
+  default: z.unknown().optional(),
   description: z.string().default(''),
 })
 

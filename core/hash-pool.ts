@@ -120,7 +120,7 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
       },
       settle(outcome) {
         if (!jobs.delete(id)) return
-        if (jobs.size === 0) worker.unref()
+        if (![...jobs.values()].some((other) => other.worker === worker)) worker.unref()
         if ('result' in outcome) resolve(outcome.result)
         else reject(outcome.error)
         wake?.()
@@ -137,7 +137,9 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
         }
         if (!jobs.has(id)) await promise
         unhashed++
-        post({ type: 'write', id, bytes: chunk })
+        // A message copies all the memory behind a chunk, and shares it where it is shared memory.
+        const bytes = Uint8Array.from(chunk)
+        worker.postMessage({ type: 'write', id, bytes } satisfies HashRequest, [bytes.buffer])
       },
       finish(end: number): Promise<HashResult> {
         post({ type: 'finish', id, end })

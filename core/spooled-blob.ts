@@ -3,7 +3,7 @@ import { open, unlink, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { parseDigest, type Digest } from './digest.ts'
-import { CodedError } from './errors.ts'
+import { CodedError, hasErrno } from './errors.ts'
 import type { BlobWriter, CreateBlobOptions } from './registry.ts'
 import { endUpload, sendUpload, startUpload, type RemoteBlobDeps } from './upload-client.ts'
 
@@ -34,6 +34,14 @@ export async function createSpooledBlob(
     }
   }
 
+  async function forget(): Promise<void> {
+    await file.close()
+    await unlink(path).catch((error: unknown) => {
+      // An abort after the end finds nothing.
+      if (!hasErrno(error, 'ENOENT')) throw error
+    })
+  }
+
   async function push(wanted: Digest): Promise<void> {
     const known = await http.send(`${root}/blobs/${wanted}`, { method: 'HEAD', accept: [200, 404] })
     await known.body.dump()
@@ -44,14 +52,14 @@ export async function createSpooledBlob(
 
   return {
     async write(chunk) {
-      await file.write(chunk, 0, chunk.length, end)
+      await writeFully(file, chunk, end)
       end += chunk.length
     },
     async prepend(size, head) {
       start = reserveBytes - size
       let at = start
       for await (const chunk of head) {
-        await file.write(chunk, 0, chunk.length, at)
+        await writeFully(file, chunk, at)
         at += chunk.length
       }
     },
@@ -72,7 +80,8 @@ export async function createSpooledBlob(
       if (!digest) throw new CodedError('UNKNOWN', 'commit needs finish before it')
       for (const delayMs of [...retryDelaysMs, undefined]) {
         try {
-          return await push(digest)
+          await push(digest)
+          return await forget()
         } catch (error) {
           const passing = error instanceof CodedError && error.code === 'TARGET_UNAVAILABLE'
           if (!passing || delayMs === undefined) throw error
@@ -80,13 +89,15 @@ export async function createSpooledBlob(
         }
       }
     },
-    async abort() {
-      await file.close()
-      await unlink(path).catch((error: unknown) => {
-        // A second abort finds nothing.
-        if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error
-      })
-    },
+    abort: forget,
+  }
+}
+
+/** A disk that fills up takes a part first and refuses the rest. */
+async function writeFully(file: FileHandle, bytes: Uint8Array, at: number): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, at + done)
+    done += bytesWritten
   }
 }
 

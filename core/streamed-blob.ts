@@ -12,12 +12,12 @@ import {
 /** Sent while it is written: one PATCH, then PUT with the digest. No bytes are kept here. */
 export async function createStreamedBlob(
   root: string,
-  { signal, chunkDigests = false, onPush = () => {} }: CreateBlobOptions,
+  { signal, chunkDigests = false }: CreateBlobOptions,
   { http, hashPool }: RemoteBlobDeps,
 ): Promise<BlobWriter> {
+  let at = await startUpload(root, http, signal)
   const hash = hashPool.hashStream({ chunkDigests })
   const handover = createHandover()
-  let at = await startUpload(root, http, signal)
   let sent = 0
   let digest: Digest | undefined
   let ended = false
@@ -31,7 +31,6 @@ export async function createStreamedBlob(
       await Promise.all([handover.give(Uint8Array.from(chunk)), hash.write(chunk)])
       if (handover.stopped) await sending
       sent += chunk.length
-      onPush(sent)
     },
     prepend: () => Promise.reject(misuse('prepend')),
     readAt: () => Promise.reject(misuse('readAt')),

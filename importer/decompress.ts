@@ -1,16 +1,14 @@
-import { access, constants } from 'node:fs/promises'
-import { delimiter, join } from 'node:path'
 import { constants as zlib, createGunzip, createZstdDecompress } from 'node:zlib'
 import type { Compression } from '../core/disk-format.ts'
 import { CodedError } from '../core/errors.ts'
 import { peek, type Bytes } from '../core/streams.ts'
-import { xzByLibrary } from './xz-library.ts'
+import { decodeXz } from './xz-stage.ts'
 import { decodeWith } from './zlib-stage.ts'
 
 const deepest = 2
 const outputBytes = 1024 * 1024
-/** What xz may use: enough for `xz -9` on two cores; bombs with larger dictionaries are refused. */
-const xzMemoryLimit = 256 * 1024 * 1024
+/** What xz may use: enough for `xz -9` on one core and `xz -6` on two; bombs with larger dictionaries are refused. */
+const xzLimits = { memoryLimit: 256 * 1024 * 1024, threadedMemoryLimit: 160 * 1024 * 1024 }
 /** zstd windows up to 128 MiB, the format's recommended most for decoders. */
 const zstdWindowLog = 27
 
@@ -29,10 +27,7 @@ export function detectCompression(head: Uint8Array): Compression | undefined {
  * multi-stream xz and multi-frame zstd are one stream. Throws COMPRESSION_INVALID for damaged,
  * truncated or trailing bytes, FORMAT_UNSUPPORTED for a third layer.
  */
-export async function decompress(
-  body: Bytes,
-  { signal }: { readonly signal: AbortSignal },
-): Promise<{
+export async function decompress(body: Bytes): Promise<{
   readonly body: AsyncGenerator<Uint8Array, void>
   readonly wrappings: readonly Compression[]
 }> {
@@ -50,11 +45,11 @@ export async function decompress(
       )
     }
     wrappings.push(compression)
-    current = await decoded(compression, rest, signal)
+    current = decoded(compression, rest)
   }
 }
 
-async function decoded(compression: Compression, body: Bytes, signal: AbortSignal): Promise<Bytes> {
+function decoded(compression: Compression, body: Bytes): Bytes {
   switch (compression) {
     case 'gzip':
       return decodeWith(createGunzip({ chunkSize: outputBytes }), body, {
@@ -70,24 +65,7 @@ async function decoded(compression: Compression, body: Bytes, signal: AbortSigna
         body,
         { name: 'zstd', zeroPadding: false },
       )
-    case 'xz': {
-      if (!(await onPath('xz'))) return xzByLibrary(body, { memoryLimit: xzMemoryLimit })
-      // Loaded with the first use: starting programs takes 10 MB that most imports do not need.
-      const { xzByCommand } = await import('./xz-command.ts')
-      return xzByCommand(body, { memoryLimit: xzMemoryLimit, signal })
-    }
+    case 'xz':
+      return decodeXz(body, xzLimits)
   }
-}
-
-async function onPath(command: string): Promise<boolean> {
-  for (const folder of (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .filter((entry) => entry !== '')) {
-    const found = await access(join(folder, command), constants.X_OK).then(
-      () => true,
-      () => false,
-    )
-    if (found) return true
-  }
-  return false
 }

@@ -41,7 +41,7 @@ export async function importImage(
     progress.transferred(chunk.length, source.length),
   )
   const checked = verified(counted, request.checksums, { ...deps, label: source.label })
-  const plain = await decompress(checked, { signal })
+  const plain = await decompress(checked)
   const { head, rest } = await peek(plain.body, headBytes)
   await using body = rest
 

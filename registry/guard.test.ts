@@ -10,7 +10,14 @@ describe('isLoopbackHost', () => {
   })
 
   it('knows no others', () => {
-    const hosts = ['', 'example.com', '10.0.0.1', '0.0.0.0', 'localhost.example', '127.0.0.1.nip.io']
+    const hosts = [
+      '',
+      'example.com',
+      '10.0.0.1',
+      '0.0.0.0',
+      'localhost.example',
+      '127.0.0.1.nip.io',
+    ]
     const odd = ['x@localhost', 'localhost/', 'notlocalhost', '[::]', '[::ffff:10.0.0.1]', 'a b']
     for (const host of [undefined, ...hosts, ...odd]) {
       expect([host, isLoopbackHost(host)]).toEqual([host, false])

@@ -35,7 +35,8 @@ export function guardRequest(request: FastifyRequest, mode: GuardMode): void {
 /** True for `localhost`, `*.localhost`, 127.0.0.0/8 and `[::1]`, with any port. */
 export function isLoopbackHost(host: string | undefined): boolean {
   // What a URL would make of it: short and numeric forms of addresses become plain ones.
-  if (host === undefined || !/^[\w.:[\]-]+$/.test(host) || !URL.canParse(`http://${host}`)) return false
+  if (host === undefined || !/^[\w.:[\]-]+$/.test(host) || !URL.canParse(`http://${host}`))
+    return false
   const { hostname } = new URL(`http://${host}`)
   return /^(?:(?:.+\.)?localhost\.?|127(?:\.\d{1,3}){3}|\[::1\])$/.test(hostname)
 }

@@ -49,6 +49,13 @@ export function createMetrics(): Metrics {
     labelNames: ['direction'],
     registers,
   })
+  let countUploads = (): number => 0
+  const uploads: Gauge = new Gauge({
+    name: 'dvcr_uploads_open',
+    help: 'Uploads of clients that are open in this process.',
+    registers,
+    collect: (): void => uploads.set(countUploads()),
+  })
   return {
     registry,
     request({ route, method, status, seconds }) {
@@ -59,14 +66,7 @@ export function createMetrics(): Metrics {
     received: (bytes) => blobBytes.inc({ direction: 'in' }, bytes),
     sent: (bytes) => blobBytes.inc({ direction: 'out' }, bytes),
     observeUploads(count) {
-      new Gauge({
-        name: 'dvcr_uploads_open',
-        help: 'Uploads of clients that are open in this process.',
-        registers,
-        collect() {
-          this.set(count())
-        },
-      })
+      countUploads = count
     },
   }
 }

@@ -1,6 +1,12 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Socket } from 'node:net'
-import { fastify, LogController, type FastifyBaseLogger, type FastifyInstance, type FastifyReply } from 'fastify'
+import {
+  fastify,
+  LogController,
+  type FastifyBaseLogger,
+  type FastifyInstance,
+  type FastifyReply,
+} from 'fastify'
 import { CodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import { describeFailure } from './error-body.ts'
@@ -45,7 +51,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
     clientErrorHandler: refuseMalformed,
     frameworkErrors: (error, _request, reply: FastifyReply) => {
       const { status, body } = describeFailure(error, 'ours')
-      return reply.code(status).send(body)
+      void reply.code(status).send(body)
     },
   })
   app.server.headersTimeout = headersLimitMs
@@ -78,7 +84,12 @@ function addHooks(
     const seconds = reply.elapsedTime / 1000
     const { method } = request
     const status = reply.raw.statusCode
-    metrics.request({ route: routeOf(request.url, request.routeOptions.url), method, status, seconds })
+    metrics.request({
+      route: routeOf(request.url, request.routeOptions.url),
+      method,
+      status,
+      seconds,
+    })
     request.log.debug({ method, url: request.url, status, seconds }, 'request')
   })
   app.addHook('preClose', async () => {

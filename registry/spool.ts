@@ -42,15 +42,16 @@ export function createSpool(
     if (unsynced >= syncEveryBytes && !syncing) startSync()
   }
 
+  async function syncWritten(covered: number): Promise<void> {
+    await file.sync()
+    unsynced -= covered
+    syncing = undefined
+  }
+
   function startSync(): void {
-    const covered = unsynced
-    const running = file.sync().then(() => {
-      unsynced -= covered
-      syncing = undefined
-    })
+    syncing = syncWritten(unsynced)
     // Reported by whoever waits for it next.
-    running.catch(() => {})
-    syncing = running
+    syncing.catch(() => {})
   }
 
   /** Hands the collected bytes to a write that goes on in the background. */

@@ -15,10 +15,7 @@ import type { SessionParts, Sessions } from './sessions.ts'
 export interface StoreRegistry extends Registry {
   repository(name: string): Repository & { readonly manifests: StoredManifests }
   /** Makes the blob of `from` readable in `to`; false where `from` has no such blob. */
-  mountBlob(
-    digest: Digest,
-    names: { readonly from: string; readonly to: string },
-  ): Promise<boolean>
+  mountBlob(digest: Digest, names: { readonly from: string; readonly to: string }): Promise<boolean>
 }
 
 export interface StoreRegistryParts extends SessionParts {

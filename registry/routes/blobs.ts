@@ -1,4 +1,3 @@
-import { once } from 'node:events'
 import type { ServerResponse } from 'node:http'
 import { parseDigest } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
@@ -75,13 +74,13 @@ async function sendBytes(
 ): Promise<void> {
   const { raw: response } = reply
   const gone = new AbortController()
-  response.once('close', () => gone.abort())
+  const write = createWriter(response, gone)
   reply.hijack()
   writeHead(reply, reply.statusCode)
   request.raw.socket.setTimeout(stallLimitMs)
   try {
     for await (const chunk of read(gone.signal)) {
-      await write(response, chunk, gone.signal)
+      await write(chunk)
       metrics.sent(chunk.length)
     }
     response.end()
@@ -93,9 +92,22 @@ async function sendBytes(
   }
 }
 
-async function write(response: ServerResponse, chunk: Uint8Array, signal: AbortSignal) {
-  const taken = Promise.withResolvers<void>()
-  response.write(chunk, (error) => (error ? taken.reject(error) : taken.resolve()))
-  await Promise.race([taken.promise, once(signal, 'abort')])
-  signal.throwIfAborted()
+/** Writes and waits until the socket has the chunk; rejects once the client is `gone`. */
+function createWriter(
+  response: ServerResponse,
+  gone: AbortController,
+): (chunk: Uint8Array) => Promise<void> {
+  // A socket that is cut does not always answer for the write at work: whoever waits is told here.
+  let refuse: ((reason: unknown) => void) | undefined
+  response.once('close', () => {
+    gone.abort()
+    refuse?.(gone.signal.reason)
+  })
+  return (chunk) => {
+    gone.signal.throwIfAborted()
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    refuse = reject
+    response.write(chunk, (error) => (error ? reject(error) : resolve()))
+    return promise
+  }
 }

@@ -17,7 +17,7 @@ export function createFolderData(
     return {
       async write(position, bytes) {
         try {
-          for (let done = 0; done < bytes.length; ) {
+          for (let done = 0; done < bytes.length;) {
             const { bytesWritten } = await file.write(
               bytes,
               done,

@@ -77,7 +77,7 @@ describe('small objects of a folder', () => {
   it('lists keys at any depth in byte order, in pages', async () => {
     await using store = await openTempFolder()
     const keys = ['v1/f/a-b', 'v1/f/a.c/x', 'v1/f/a/b', 'v1/f/a/c/d', 'v1/f/a0', 'v1/f/b']
-    for (const key of [...keys].reverse()) await store.objects.put(key, bytes(''), 'always')
+    for (const key of keys.toReversed()) await store.objects.put(key, bytes(''), 'always')
     await store.objects.put('v1/g', bytes(''), 'always')
     expect(await store.objects.list('v1/f/', {})).toEqual(keys)
     for (const [index, after] of keys.entries()) {

@@ -101,7 +101,9 @@ export function manifestConformance({ name, send }: Subject): void {
 
   describe('end-8: listings', () => {
     const other = `${name}-tags`
-    const json = async (path: string): Promise<{ status: number; link: string; value: unknown }> => {
+    const json = async (
+      path: string,
+    ): Promise<{ status: number; link: string; value: unknown }> => {
       const { status, headers, body } = await send('GET', path)
       return { status, link: headers.get('link') ?? '', value: JSON.parse(body.toString()) }
     }

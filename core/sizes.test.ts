@@ -1,0 +1,73 @@
+import * as fc from 'fast-check'
+import { expect, test } from 'vitest'
+import { CodedError } from './errors.ts'
+import { formatDuration, formatSize, parseSize } from './sizes.ts'
+
+test.each([
+  ['0', 0],
+  ['4096', 4096],
+  ['4096B', 4096],
+  ['1K', 1000],
+  ['1k', 1000],
+  ['1Ki', 1024],
+  ['1KiB', 1024],
+  ['10Gi', 10 * 1024 ** 3],
+  ['10 GiB', 10 * 1024 ** 3],
+  [' 512M ', 512_000_000],
+  ['1.5Ki', 1536],
+  ['16Ti', 16 * 1024 ** 4],
+  ['7Pi', 7 * 1024 ** 5],
+])('%j is %d bytes', (text, bytes) => {
+  expect(parseSize(text)).toBe(bytes)
+})
+
+test.each(['', ' ', 'Gi', '-1', '+1', '1,5G', '1e3', '0x10', '.5', '1.', '1 2', '1X', '1iB', 'NaN'])(
+  '%j is not a size',
+  (text) => {
+    expect(() => parseSize(text)).toThrow(expect.objectContaining({ code: 'REQUEST_INVALID' }))
+  },
+)
+
+test.each(['9Pi', '9007199254740992', `${'9'.repeat(400)}`])('%s is too large', (text) => {
+  expect(() => parseSize(text)).toThrow(expect.objectContaining({ code: 'SIZE_EXCEEDED' }))
+})
+
+test('any text is a safe number of bytes or refused', () => {
+  const text = fc.oneof(
+    fc.string(),
+    fc.string({ unit: fc.constantFrom(...'0123456789. KMGTPiB'), maxLength: 8 }),
+  )
+  fc.assert(
+    fc.property(text, (size) => {
+      try {
+        expect(parseSize(size)).toSatisfy((bytes: number) => Number.isSafeInteger(bytes))
+      } catch (error) {
+        expect(error).toBeInstanceOf(CodedError)
+      }
+    }),
+  )
+})
+
+test.each([
+  [0, '0 B'],
+  [1023, '1023 B'],
+  [1024, '1.00 KiB'],
+  [10 * 1024, '10.0 KiB'],
+  [1_500_000, '1.43 MiB'],
+  [1024 ** 5, '1.00 PiB'],
+  [5000 * 1024 ** 5, '5000.0 PiB'],
+])('%d bytes read %s', (bytes, text) => {
+  expect(formatSize(bytes)).toBe(text)
+})
+
+test.each([
+  [0, '0.0s'],
+  [4200, '4.2s'],
+  [60_000, '1m00s'],
+  [190_000, '3m10s'],
+  [3_599_900, '1h00m'],
+  [3_720_000, '1h02m'],
+  [100 * 3_600_000, '100h00m'],
+])('%d ms read %s', (ms, text) => {
+  expect(formatDuration(ms)).toBe(text)
+})

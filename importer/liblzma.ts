@@ -1,0 +1,149 @@
+import koffi from 'koffi'
+import { CodedError } from '../core/errors.ts'
+
+/** liblzma's `lzma_ret`. */
+const ok = 0
+const streamEnd = 1
+const bufferError = 10
+/** liblzma's `lzma_action`. */
+const run = 0
+const finish = 3
+/** Decode streams one after another, with padding between, until the input ends. */
+const concatenated = 0x08
+
+/** Sizes and offsets on 64-bit machines; all of it zero is the initial state of both. */
+const stream = { bytes: 136, nextIn: 0, availIn: 8, nextOut: 24, availOut: 32 } as const
+const threaded = {
+  bytes: 128,
+  flags: 0,
+  threads: 4,
+  memlimitThreading: 64,
+  memlimitStop: 72,
+} as const
+
+export interface XzDecoderOptions {
+  readonly threads: number
+  /** Bytes; data that needs more is refused. */
+  readonly memoryLimit: number
+  /** Bytes; data that would need more for all its threads is decoded with fewer. */
+  readonly threadedMemoryLimit: number
+}
+
+/** What one call of `decode` did. */
+export interface XzStep {
+  readonly consumed: number
+  readonly produced: number
+  readonly ended: boolean
+}
+
+/** One xz file being decoded; disposing it frees what it holds. */
+export interface XzDecoder extends Disposable {
+  /**
+   * Decodes from `input` into `output` as far as both reach; `last` says that no more input comes.
+   * Throws COMPRESSION_INVALID, or SIZE_EXCEEDED where the data needs more than the memory limit.
+   */
+  decode(input: Uint8Array, output: Uint8Array, last: boolean): XzStep
+}
+
+/** The system's liblzma. Throws UNAVAILABLE where it is missing. */
+export function createXzDecoder(decoding: XzDecoderOptions): XzDecoder {
+  const { threads, memoryLimit, threadedMemoryLimit } = decoding
+  const lzma = (library ??= load())
+  const state = Buffer.alloc(stream.bytes)
+  const options = Buffer.alloc(threaded.bytes)
+  options.writeUInt32LE(concatenated, threaded.flags)
+  options.writeUInt32LE(threads, threaded.threads)
+  options.writeBigUInt64LE(BigInt(threadedMemoryLimit), threaded.memlimitThreading)
+  options.writeBigUInt64LE(BigInt(memoryLimit), threaded.memlimitStop)
+  const started = lzma.startThreaded
+    ? lzma.startThreaded(state, options)
+    : lzma.start(state, BigInt(memoryLimit), concatenated)
+  if (started !== ok) throw new CodedError('UNAVAILABLE', `liblzma does not start (${started})`)
+  return {
+    decode(input, output, last) {
+      state.writeBigUInt64LE(input.length === 0 ? 0n : lzma.address(input), stream.nextIn)
+      state.writeBigUInt64LE(BigInt(input.length), stream.availIn)
+      state.writeBigUInt64LE(lzma.address(output), stream.nextOut)
+      state.writeBigUInt64LE(BigInt(output.length), stream.availOut)
+      const result = lzma.code(state, last ? finish : run)
+      const consumed = input.length - Number(state.readBigUInt64LE(stream.availIn))
+      const produced = output.length - Number(state.readBigUInt64LE(stream.availOut))
+      // Nothing to do is not a failure while more input can come.
+      if (result !== ok && result !== streamEnd && !(result === bufferError && !last)) {
+        throw refusal(result)
+      }
+      return { consumed, produced, ended: result === streamEnd }
+    },
+    [Symbol.dispose]() {
+      lzma.end(state)
+      lzma.trim?.(0)
+    },
+  }
+}
+
+interface Liblzma {
+  /** Since liblzma 5.4; older ones decode on one thread. */
+  readonly startThreaded: ((state: Buffer, options: Buffer) => number) | undefined
+  start(state: Buffer, memoryLimit: bigint, flags: number): number
+  code(state: Buffer, action: number): number
+  end(state: Buffer): void
+  address(bytes: Uint8Array): bigint
+  /** glibc's: gives back the blocks that were buffered, 100 MB and more, instead of keeping them. */
+  readonly trim: ((keep: number) => void) | undefined
+}
+
+let library: Liblzma | undefined
+
+function load(): Liblzma {
+  let lzma: ReturnType<typeof koffi.load>
+  try {
+    lzma = koffi.load('liblzma.so.5')
+  } catch (error) {
+    throw new CodedError(
+      'UNAVAILABLE',
+      'cannot decompress xz: the library liblzma.so.5 is missing; install xz-utils (or liblzma5)',
+      { cause: error },
+    )
+  }
+  // memcpy of nothing answers its first argument: the address of the bytes.
+  const libc = koffi.load(null)
+  const memcpy = libc.func('uint64_t memcpy(void *to, void *from, size_t size)')
+  const start = lzma.func('int lzma_stream_decoder(void *stream, uint64_t limit, uint32_t flags)')
+  const code = lzma.func('int lzma_code(void *stream, int action)')
+  const end = lzma.func('void lzma_end(void *stream)')
+  return {
+    startThreaded: optional(lzma, 'int lzma_stream_decoder_mt(void *stream, void *options)'),
+    trim: optional(libc, 'int malloc_trim(size_t keep)'),
+    start: (state, limit, flags) => Number(start(state, limit, flags)),
+    code: (state, action) => Number(code(state, action)),
+    end: (state) => void end(state),
+    address: (bytes) => BigInt(memcpy(bytes, bytes, 0)),
+  }
+}
+
+/** Undefined where the library has no such function: liblzma before 5.4, a libc that is not glibc. */
+function optional(
+  library: ReturnType<typeof koffi.load>,
+  declaration: string,
+): ReturnType<ReturnType<typeof koffi.load>['func']> | undefined {
+  try {
+    return library.func(declaration)
+  } catch {
+    // That it is missing is the answer.
+    return undefined
+  }
+}
+
+function refusal(result: number): CodedError {
+  if (result === 6) {
+    return new CodedError('SIZE_EXCEEDED', 'the xz data needs more memory than is allowed to it')
+  }
+  const reasons: Readonly<Record<number, string>> = {
+    7: 'other bytes follow its end',
+    8: 'it uses options that liblzma does not know',
+    9: 'it is damaged',
+    [bufferError]: 'it ends too early; the file is truncated',
+  }
+  const why = reasons[result] ?? `liblzma answered ${result}`
+  return new CodedError('COMPRESSION_INVALID', `cannot decompress xz: ${why}`)
+}

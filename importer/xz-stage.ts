@@ -1,0 +1,108 @@
+import { availableParallelism } from 'node:os'
+import { Worker } from 'node:worker_threads'
+import { reportedError } from '../core/errors.ts'
+import { inPieces, type Bytes } from '../core/streams.ts'
+import type { XzDecoderOptions } from './liblzma.ts'
+
+export interface XzWorkerData extends XzDecoderOptions {
+  readonly slots: readonly SharedArrayBuffer[]
+}
+
+export type XzRequest =
+  | { readonly type: 'input'; readonly bytes: Uint8Array }
+  /** No more input comes. */
+  | { readonly type: 'last' }
+  /** The output in this slot was read. */
+  | { readonly type: 'free'; readonly slot: number }
+  | { readonly type: 'close' }
+
+export type XzReply =
+  | { readonly type: 'output'; readonly slot: number; readonly size: number }
+  | { readonly type: 'consumed' }
+  | { readonly type: 'ended' }
+  | { readonly type: 'failed'; readonly code: string; readonly message: string }
+
+const inputBytes = 256 * 1024
+const inputsInFlight = 2
+const slotBytes = 1024 * 1024
+const slotCount = 4
+
+/** `.ts` in a clone, `.js` in a build. */
+const workerUrl = new URL(import.meta.url.replace(/xz-stage(\.[jt]s)$/, 'xz-worker$1'))
+
+/**
+ * Decodes xz on a thread of its own, multi-block files on all cores, by the system's liblzma; no
+ * byte goes through a pipe. Throws COMPRESSION_INVALID, SIZE_EXCEEDED, UNAVAILABLE.
+ */
+export async function* decodeXz(
+  input: Bytes,
+  limits: Omit<XzDecoderOptions, 'threads'>,
+): AsyncGenerator<Uint8Array, void> {
+  const slots = Array.from({ length: slotCount }, () => new SharedArrayBuffer(slotBytes))
+  const workerData: XzWorkerData = { slots, threads: availableParallelism(), ...limits }
+  const worker = new Worker(workerUrl, { workerData })
+  const send = (request: XzRequest): void => worker.postMessage(request)
+  const outputs: { slot: number; size: number }[] = []
+  let inputsWaiting = 0
+  let outcome: { readonly error?: unknown } | undefined
+  let wakeReader = (): void => {}
+  let wakeFeeder = (): void => {}
+
+  function settle(reached: { readonly error?: unknown }): void {
+    outcome ??= reached
+    wakeReader()
+    wakeFeeder()
+  }
+
+  worker.on('message', (reply: XzReply) => {
+    switch (reply.type) {
+      case 'output':
+        outputs.push(reply)
+        return wakeReader()
+      case 'consumed':
+        inputsWaiting--
+        return wakeFeeder()
+      case 'ended':
+        return settle({})
+      case 'failed':
+        return settle({ error: reportedError(reply.code, reply.message, 'UNKNOWN') })
+    }
+  })
+  worker.on('error', (error) => settle({ error }))
+  // Never terminated: liblzma's own threads must end before its code is unloaded.
+  const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
+
+  async function feed(): Promise<void> {
+    for await (const piece of inPieces(input, inputBytes)) {
+      while (!outcome && inputsWaiting >= inputsInFlight) {
+        await new Promise<void>((resolve) => (wakeFeeder = resolve))
+      }
+      if (outcome) return
+      inputsWaiting++
+      send({ type: 'input', bytes: piece })
+    }
+    send({ type: 'last' })
+  }
+
+  void feed().catch((error: unknown) => settle({ error }))
+  try {
+    for (;;) {
+      const output = outputs.shift()
+      const slot = output === undefined ? undefined : slots[output.slot]
+      if (output && slot) {
+        yield new Uint8Array(slot, 0, output.size)
+        send({ type: 'free', slot: output.slot })
+      } else if (outcome) {
+        if (outcome.error !== undefined) throw outcome.error
+        return
+      } else {
+        await new Promise<void>((resolve) => (wakeReader = resolve))
+      }
+    }
+  } finally {
+    // A feeder that waits for a slow source ends when the source is closed.
+    settle({})
+    send({ type: 'close' })
+    await exited
+  }
+}

@@ -1,0 +1,67 @@
+import { parentPort, workerData } from 'node:worker_threads'
+import { toCodedError } from '../core/errors.ts'
+import { createXzDecoder, type XzDecoder } from './liblzma.ts'
+import type { XzReply, XzRequest, XzWorkerData } from './xz-stage.ts'
+
+// oxlint-disable-next-line typescript/no-unsafe-type-assertion -- set by the one who starts this thread
+const { slots, ...options } = workerData as XzWorkerData
+const outputs = slots.map((slot) => new Uint8Array(slot))
+const free = outputs.map((_, index) => index)
+const inputs: Uint8Array[] = []
+let last = false
+let done = false
+/** Bytes already in the output that is being filled, `free[0]`. */
+let filled = 0
+let decoder: XzDecoder | undefined
+
+const reply = (message: XzReply): void => parentPort?.postMessage(message)
+
+function emit(): void {
+  const slot = free.shift()
+  if (slot !== undefined && filled > 0) reply({ type: 'output', slot, size: filled })
+  else if (slot !== undefined) free.unshift(slot)
+  filled = 0
+}
+
+/** Decodes until the input is used up or every output waits to be read. */
+function pump(): void {
+  while (!done) {
+    const slot = free[0]
+    const output = slot === undefined ? undefined : outputs[slot]
+    if (!output || (inputs.length === 0 && !last)) return
+    const input = inputs[0] ?? new Uint8Array(0)
+    decoder ??= createXzDecoder(options)
+    const step = decoder.decode(input, output.subarray(filled), last && inputs.length <= 1)
+    filled += step.produced
+    if (inputs.length > 0) {
+      if (step.consumed === input.length) {
+        inputs.shift()
+        reply({ type: 'consumed' })
+      } else {
+        inputs[0] = input.subarray(step.consumed)
+      }
+    }
+    if (filled === output.length) emit()
+    if (step.ended) {
+      emit()
+      done = true
+      reply({ type: 'ended' })
+    }
+  }
+}
+
+parentPort?.on('message', (request: XzRequest) => {
+  try {
+    if (request.type === 'input') inputs.push(request.bytes)
+    else if (request.type === 'last') last = true
+    else if (request.type === 'free') free.push(request.slot)
+    if (request.type !== 'close') return pump()
+    done = true
+    decoder?.[Symbol.dispose]()
+    parentPort?.close()
+  } catch (error) {
+    done = true
+    const { code, message } = toCodedError(error)
+    reply({ type: 'failed', code, message })
+  }
+})

@@ -1,0 +1,116 @@
+import { randomBytes } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { describe, expect, it } from 'vitest'
+import { digestOf } from '../core/digest.ts'
+import { filesIn, openStoreAt, readBack, uploadBodyOf } from '../test/fixtures/store-at.ts'
+import { createTempFolder } from '../test/fixtures/temp-folder.ts'
+
+describe('an upload', () => {
+  it('goes on after a restart where the acknowledged bytes end', async () => {
+    await using folder = await createTempFolder()
+    const bytes = randomBytes(3_000_000)
+    let id: string
+    {
+      await using store = await openStoreAt(folder.path)
+      const upload = await store.uploads.create('a', 0)
+      await upload.append(uploadBodyOf(bytes.subarray(0, 1_700_001)))
+      id = upload.id
+    }
+    // What was never acknowledged may be in the file after a crash.
+    const [data = ''] = await filesIn(join(folder.path, 'v1/data'))
+    await writeFile(data, Buffer.concat([await readFile(data), randomBytes(5000)]))
+    await using store = await openStoreAt(folder.path)
+    const upload = await store.uploads.open('a', id)
+    expect(upload.offset).toBe(1_700_001)
+    await upload.append(uploadBodyOf(bytes.subarray(1_700_001, 2_000_000), 1_700_001))
+    await upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(2_000_000)))
+    expect((await readBack(store, 'a', bytes)).equals(bytes)).toBe(true)
+    await expect(store.uploads.open('a', id)).rejects.toMatchObject({ code: 'BLOB_UPLOAD_UNKNOWN' })
+  })
+
+  it('refuses bytes that do not follow on, and goes on with those that do', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const bytes = randomBytes(100)
+    const upload = await store.uploads.create('a', 0)
+    await upload.append(uploadBodyOf(bytes.subarray(0, 50), 0))
+    const skipping = upload.append(uploadBodyOf(bytes.subarray(60), 60))
+    await expect(skipping).rejects.toMatchObject({ code: 'RANGE_INVALID', detail: { offset: 50 } })
+    const again = upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(0, 50), 0))
+    await expect(again).rejects.toMatchObject({ code: 'RANGE_INVALID' })
+    await upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(50), 50))
+    expect(await readBack(store, 'a', bytes)).toEqual(bytes)
+  })
+
+  it('keeps what arrived of a body that breaks', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const bytes = randomBytes(1_000_000)
+    const upload = await store.uploads.create('a', 0)
+    async function* broken(): AsyncGenerator<Uint8Array> {
+      yield bytes.subarray(0, 600_000)
+      throw new Error('connection reset')
+    }
+    const sent = upload.append({ bytes: broken(), at: 0, expectedBytes: bytes.length })
+    await expect(sent).rejects.toMatchObject({ code: 'BLOB_UPLOAD_INVALID' })
+    expect(upload.offset).toBe(600_000)
+    await upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(600_000), 600_000))
+    expect((await readBack(store, 'a', bytes)).equals(bytes)).toBe(true)
+  })
+
+  it('is as it was after a commit with the wrong digest', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const bytes = randomBytes(200_000)
+    const upload = await store.uploads.create('a', 0)
+    await upload.append(uploadBodyOf(bytes.subarray(0, 100_000)))
+    const wrong = upload.commit(digestOf(randomBytes(1)), uploadBodyOf(bytes.subarray(100_000)))
+    await expect(wrong).rejects.toMatchObject({ code: 'DIGEST_INVALID' })
+    expect(upload.offset).toBe(100_000)
+    await upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(100_000)))
+    expect((await readBack(store, 'a', bytes)).equals(bytes)).toBe(true)
+  })
+
+  it('can be committed by sha512, known only at the end', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const bytes = randomBytes(200_000)
+    const digest = digestOf(bytes, 'sha512')
+    const upload = await store.uploads.create('a', 0)
+    await upload.append(uploadBodyOf(bytes))
+    expect(await upload.commit(digest, undefined)).toEqual({ size: bytes.length })
+    expect(await store.registry.repository('a').blobs.stat(digest)).toEqual({ size: bytes.length })
+  })
+
+  it('takes one request at a time', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const upload = await store.uploads.create('a', 0)
+    const gate = Promise.withResolvers<void>()
+    async function* slow(): AsyncGenerator<Uint8Array> {
+      await gate.promise
+      yield randomBytes(10)
+    }
+    const first = upload.append({ bytes: slow(), at: undefined, expectedBytes: 0 })
+    await expect(upload.append(uploadBodyOf(randomBytes(5)))).rejects.toMatchObject({
+      code: 'RANGE_INVALID',
+    })
+    gate.resolve()
+    await first
+    expect(upload.offset).toBe(10)
+  })
+
+  it('is known in its own repository only, and not after it is cancelled', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const upload = await store.uploads.create('a', 0)
+    await upload.append(uploadBodyOf(randomBytes(10)))
+    const unknown = { code: 'BLOB_UPLOAD_UNKNOWN' }
+    await expect(store.uploads.open('b', upload.id)).rejects.toMatchObject(unknown)
+    await expect(store.uploads.open('a', '../../layout')).rejects.toMatchObject(unknown)
+    await upload.cancel()
+    await expect(store.uploads.open('a', upload.id)).rejects.toMatchObject(unknown)
+    expect(await filesIn(join(folder.path, 'v1'))).toEqual([])
+  })
+})

@@ -1,0 +1,119 @@
+import { randomBytes } from 'node:crypto'
+import { readdir } from 'node:fs/promises'
+import { expect, test } from 'vitest'
+import { digestOf } from '../core/digest.ts'
+import { createHttpClient } from '../core/http-client.ts'
+import { createLog } from '../core/log.ts'
+import { createRegistryClient } from '../core/registry-client.ts'
+import type { Registry } from '../core/registry.ts'
+import { createMetrics } from '../registry/metrics.ts'
+import { createServer } from '../registry/server.ts'
+import { createTempFolder } from './fixtures/temp-folder.ts'
+import { openTempStore } from './fixtures/temp-store.ts'
+import { registryContract } from './registry-contract.ts'
+
+interface Remote extends AsyncDisposable {
+  readonly registry: Registry
+  readonly scratchFolder: string
+}
+
+/** A client of our own server, which runs in this process. */
+async function openRemote(): Promise<Remote> {
+  await using owned = new AsyncDisposableStack()
+  const store = owned.use(await openTempStore())
+  const log = createLog('silent')
+  const app = owned.use(createServer({ store, log, metrics: createMetrics(), guard: 'loopback' }))
+  const http = createHttpClient(new URL(await app.listen({ host: '127.0.0.1', port: 0 })))
+  owned.use(http)
+  const { path: scratchFolder } = owned.use(await createTempFolder())
+  const registry = createRegistryClient({ http, hashPool: store.hashPool, scratchFolder })
+  const stack = owned.move()
+  return { registry, scratchFolder, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+}
+
+registryContract('a server over HTTP', openRemote)
+
+const { signal } = new AbortController()
+
+test('a blob kept here until its commit leaves nothing behind, whichever way it ends', async () => {
+  await using remote = await openRemote()
+  const { blobs } = remote.registry.repository('a')
+  const bytes = randomBytes(3_000_000)
+  for (const end of ['commit', 'abort'] as const) {
+    const writer = await blobs.create({ signal, readBack: true })
+    await writer.write(bytes)
+    expect(await readdir(remote.scratchFolder)).toHaveLength(1)
+    await writer.finish()
+    await writer[end]()
+    expect(await readdir(remote.scratchFolder)).toEqual([])
+  }
+})
+
+test('a blob written from its first byte on is never kept here', async () => {
+  await using remote = await openRemote()
+  const writer = await remote.registry.repository('a').blobs.create({ signal })
+  await writer.write(randomBytes(3_000_000))
+  expect(await readdir(remote.scratchFolder)).toEqual([])
+  expect(await writer.finish()).toMatchObject({ scratchBytes: 0, size: 3_000_000 })
+  await writer.commit()
+})
+
+test('onPush tells of bytes during the commit only, growing to all of them', async () => {
+  await using remote = await openRemote()
+  const { blobs } = remote.registry.repository('a')
+  for (const readBack of [true, false]) {
+    let pushed: number[] = []
+    const onPush = (bytes: number): void => void pushed.push(bytes)
+    const writer = await blobs.create({ signal, readBack, onPush })
+    await writer.write(randomBytes(2_500_000))
+    await writer.finish()
+    expect(pushed).toEqual([])
+    await writer.commit()
+    expect(pushed).toEqual(pushed.toSorted((a, b) => a - b))
+    if (readBack) expect(pushed.at(-1)).toBe(2_500_000)
+  }
+})
+
+test('a blob that the registry has already is not sent again', async () => {
+  await using remote = await openRemote()
+  const { blobs } = remote.registry.repository('a')
+  const bytes = randomBytes(1_500_000)
+  let pushed = 0
+  for (let turn = 0; turn < 2; turn++) {
+    pushed = 0
+    const onPush = (all: number): void => void (pushed = all)
+    const writer = await blobs.create({ signal, readBack: true, onPush })
+    await writer.write(bytes)
+    await writer.finish()
+    await writer.commit()
+  }
+  expect(pushed).toBe(0)
+  expect(await blobs.stat(digestOf(bytes))).toEqual({ size: bytes.length })
+})
+
+test('an abort in the middle of a streamed blob returns and shows nothing', async () => {
+  await using remote = await openRemote()
+  const { blobs } = remote.registry.repository('a')
+  const bytes = randomBytes(2_000_000)
+  const writer = await blobs.create({ signal })
+  await writer.write(bytes)
+  await writer.abort()
+  expect(await blobs.stat(digestOf(bytes))).toBeUndefined()
+})
+
+test('the signal of a blob stops its way to the registry', async () => {
+  await using remote = await openRemote()
+  for (const readBack of [true, false]) {
+    const stop = new AbortController()
+    const { blobs } = remote.registry.repository('a')
+    const writer = await blobs.create({ signal: stop.signal, readBack })
+    await writer.write(randomBytes(100_000))
+    stop.abort(new Error('no longer wanted'))
+    const ending = async (): Promise<void> => {
+      await writer.finish()
+      await writer.commit()
+    }
+    await expect(ending()).rejects.toThrow('no longer wanted')
+    await writer.abort()
+  }
+})

@@ -43,7 +43,8 @@ const serverOption = new Option('--server <url>', 'the dvcr server')
 const dataOption = new Option('--data <dir>', 'a store on this machine, without a server')
 const jsonOption = new Option('--json', 'print JSON')
 
-function createProgram(terminal: Terminal, signal: AbortSignal): Command {
+/** The command line; parsing it runs the command. `docs/cli.md` is made from it. */
+export function createProgram(terminal: Terminal, signal: AbortSignal): Command {
   const program = new Command('dvcr')
     .description('A registry and import service for virtual-machine disk images')
     .exitOverride()

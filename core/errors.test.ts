@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { CodedError, errorCodes, hasErrno, reportedError, toCodedError } from './errors.ts'
+import { errorCodes } from './error-codes.ts'
+import { CodedError, hasErrno, reportedError, toCodedError } from './errors.ts'
 
 const systemError = (code: string): Error => Object.assign(new Error(code), { code })
 

@@ -4,6 +4,7 @@ import { CodedError } from '../core/errors.ts'
 import { peek, type Bytes } from '../core/streams.ts'
 import { decodeXz } from './xz-stage.ts'
 import { decodeWith } from './zlib-stage.ts'
+import { wholeFrames } from './zstd-frames.ts'
 
 const deepest = 2
 const outputBytes = 1024 * 1024
@@ -62,7 +63,7 @@ function decoded(compression: Compression, body: Bytes): Bytes {
           chunkSize: outputBytes,
           params: { [zlib.ZSTD_d_windowLogMax]: zstdWindowLog },
         }),
-        body,
+        wholeFrames(body),
         { name: 'zstd', zeroPadding: false },
       )
     case 'xz':

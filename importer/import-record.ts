@@ -36,8 +36,9 @@ export const checksumsSchema = z
 /** Body of `POST /v1/imports`. */
 export const newImportSchema = z.strictObject({
   source: z.string().max(8192).describe('http:// or https:// address of the image.'),
-  name: z.string().max(255).describe('Repository to import into.'),
-  tag: z.string().max(128).default('latest').describe('Tag to give the image.'),
+  // Their limits have codes of their own: `checkNewImport`.
+  name: z.string().meta({ maxLength: 255 }).describe('Repository to import into.'),
+  tag: z.string().meta({ maxLength: 128 }).default('latest').describe('Tag to give the image.'),
   checksums: checksumsSchema.default({}),
   replace: z.boolean().default(false).describe('Move the tag if it already exists.'),
   store: z

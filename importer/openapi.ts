@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { errorCodes } from '../core/errors.ts'
+import { errorCodes } from '../core/error-codes.ts'
 import { imageRecordSchema } from './images.ts'
 import { importRecordSchema, importStates, newImportSchema } from './import-record.ts'
 

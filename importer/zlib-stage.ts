@@ -21,10 +21,14 @@ export async function* decodeWith(
   options: ZlibStageOptions,
 ): AsyncGenerator<Uint8Array, void> {
   let sourceError: unknown
-  const ended = new Promise<void>((resolve) => {
-    decoder.once('end', resolve)
-    decoder.once('close', resolve)
-  })
+  let isOver = false
+  let proceed = (): void => {}
+  const over = (): void => {
+    isOver = true
+    proceed()
+  }
+  decoder.once('end', over)
+  decoder.once('close', over)
 
   /** Feeds until the input or the decoder ends; then what is left must be padding. */
   async function feed(): Promise<void> {
@@ -36,7 +40,11 @@ export async function* decodeWith(
       }
       fed += piece.length
       // The piece is used again for the next one, so it must be consumed before that.
-      await Promise.race([new Promise((consumed) => decoder.write(piece, consumed)), ended])
+      await new Promise<void>((resolve) => {
+        proceed = resolve
+        decoder.write(piece, () => resolve())
+        if (isOver) resolve()
+      })
       const unused = fed - decoder.bytesWritten
       assertPadding(piece.subarray(piece.length - unused), options)
     }

@@ -18,7 +18,13 @@ interface VitestReport {
 }
 
 /** One command each; a clean run counts as one passed. */
-const checks = ['tsc', 'oxlint', 'oxfmt --check .', 'knip --no-progress']
+const checks = [
+  'tsc',
+  'oxlint',
+  'oxfmt --check .',
+  'knip --no-progress',
+  'node scripts/generate.ts --check',
+]
 
 const sets = new Map([
   ['check', { checks, projects: ['unit'] }],

@@ -25,8 +25,6 @@ if ! node_modules/.bin/node --version >/dev/null 2>&1; then
 fi
 
 if [ "${1:-quickstart}" = quickstart ]; then
-  command -v xz >/dev/null ||
-    say 'xz is not installed: .xz images import slower (Debian package xz-utils; optional)'
   [ $changed = yes ] || say 'already done'
   exit
 fi

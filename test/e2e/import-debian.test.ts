@@ -1,4 +1,3 @@
-import { execa } from 'execa'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import {
   compressedVariants,
@@ -111,16 +110,4 @@ it('an import cancelled while xz decodes on all cores leaves the server well', a
   expect((await fetch(`${server.url}/readyz`)).status).toBe(200)
   const contents = await readStoreFolder(data)
   expect(contents).toMatchObject({ broken: [], orphans: [], uploads: [], scratch: [] })
-})
-
-it('an image is pulled whole by docker-style clients that ask for ranges', async () => {
-  const [first] = await imports.list('?state=succeeded&limit=1')
-  const { name = '', image } = first ?? {}
-  const blob = `${server.url}/v2/${name}/blobs/${image?.layerDigest}`
-  const parts = ['0-4095', '4096-1048575', '1048576-'].map((range) => `bytes=${range}`)
-  const { stdout } = await execa('sh', [
-    '-c',
-    `for r in ${parts.join(' ')}; do curl -sf -H "range: $r" ${blob}; done | sha256sum`,
-  ])
-  expect(`sha256:${stdout.split(' ')[0]}`).toBe(image?.layerDigest)
 })

@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { CodedError } from '../core/errors.ts'
 import { isManifestIndex, parseManifest } from '../core/manifest.ts'
-import { formatImageReference, type ImageReference } from '../core/reference.ts'
+import { formatImageReference, parseTag, type ImageReference } from '../core/reference.ts'
 import type { Registry, StoredManifest } from '../core/registry.ts'
 import { annotations } from './image-manifest.ts'
 
@@ -77,7 +77,8 @@ export function createImages(registry: Registry): Images {
       await find(image)
       await registry.repository(image.name).manifests.delete(image.reference)
     },
-    async tag(image, tag, { replace }) {
+    async tag(image, text, { replace }) {
+      const tag = parseTag(text)
       const manifest = await find(image)
       await registry.repository(image.name).manifests.put(manifest, { tag, replace })
       return describe(image.name, tag, manifest)

@@ -39,6 +39,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
   const imports = new Map<string, { stored: StoredImport; tracker: ImportTracker }>()
   const waiting: string[] = []
   const running = new Map<string, { cancel: AbortController; done: Promise<void> }>()
+  /** The newest request being taken of each Idempotency-Key. */
+  const creating = new Map<string, Promise<ImportRecord>>()
 
   function add(stored: StoredImport): ImportTracker {
     const tracker = createImportTracker(stored.record)
@@ -164,6 +166,21 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     return record
   }
 
+  /** Requests of one Idempotency-Key wait for each other: two at once are one import. */
+  async function createInTurn(request: NewImport, key: string): Promise<ImportRecord> {
+    const before = creating.get(key)
+    const turn = (async () => {
+      await Promise.allSettled([before])
+      return create(request, key)
+    })()
+    creating.set(key, turn)
+    try {
+      return await turn
+    } finally {
+      if (creating.get(key) === turn) creating.delete(key)
+    }
+  }
+
   for (const stored of await deps.records.load(new Date(Date.now() - deps.retentionMs))) {
     const state = isFinished(stored.record) ? stored.record.state : 'queued'
     add({ ...stored, record: { ...stored.record, state } })
@@ -171,7 +188,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
   startNext()
 
   return {
-    create: (request, { idempotencyKey }) => create(request, idempotencyKey),
+    create: (request, { idempotencyKey: key }) =>
+      key === undefined ? create(request, undefined) : createInTurn(request, key),
     async list({ state, name, limit = 100 }) {
       return [...imports.values()]
         .map(({ tracker }) => tracker.record)

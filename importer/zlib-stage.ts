@@ -59,8 +59,11 @@ export async function* decodeWith(
     for await (const chunk of decoder) {
       const bytes: Uint8Array<ArrayBuffer> = chunk
       yield bytes
-      // Waiting for the garbage collector would hold some 80 MB of used output.
-      if (bytes.byteOffset + bytes.length === bytes.buffer.byteLength) bytes.buffer.transfer(0)
+      // Waiting for the garbage collector would hold some 80 MB of used output. Small chunks that
+      // waited together come in memory that Node shares among buffers.
+      const { byteLength } = bytes.buffer
+      const isOwn = byteLength > 2 * Buffer.poolSize
+      if (isOwn && bytes.byteOffset + bytes.length === byteLength) bytes.buffer.transfer(0)
     }
     await feeding
     if (sourceError !== undefined) throw sourceError

@@ -1,0 +1,154 @@
+import { execa } from 'execa'
+import { readFile, writeFile } from 'node:fs/promises'
+import { availableParallelism, cpus, release, totalmem } from 'node:os'
+import { join } from 'node:path'
+import type { BenchInput, InputResult, Round } from './import-bench.ts'
+import type { Contestant, ImportRun } from './import-contestants.ts'
+
+const document = join(import.meta.dirname, '../../docs/benchmarks.md')
+const begin = '<!-- import:begin -->'
+const end = '<!-- import:end -->'
+
+type Cells = readonly string[]
+
+/** How much faster than `plain` each input is to be. */
+const speedAims = {
+  raw: undefined,
+  'raw.gz': 1.5,
+  'raw.zst': 1.5,
+  'raw.multi-block.xz': 1.5,
+  'raw.xz': 1.1,
+  qcow2: 1,
+  iso: undefined,
+} as const satisfies Record<BenchInput, number | undefined>
+
+/** Peak memory of the server with its children, by whether xz decodes on several threads. */
+const rssAims = { usual: 250e6, multiThreadedXz: 400e6 }
+
+/** Markdown: times, what else they cost, the aims, and the machine. */
+export async function importReport(
+  results: readonly InputResult[],
+  { disk, rounds }: { readonly disk: string; readonly rounds: number },
+): Promise<string> {
+  const machine = [
+    `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown CPU'}`,
+    `${Math.round(totalmem() / 2 ** 30)} GiB of memory`,
+    `Linux ${release()}`,
+    `Node ${process.versions.node}`,
+    ...(await toolVersions()),
+  ]
+  return [
+    `Disk \`${disk}\`, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}, medians. ${machine.join(', ')}.`,
+    timeTable(results),
+    costTable(results),
+    aimTable(results),
+  ].join('\n\n')
+}
+
+/** Puts the report between its markers in docs/benchmarks.md. */
+export async function writeImportReport(report: string): Promise<void> {
+  const text = await readFile(document, 'utf8')
+  const from = text.indexOf(begin)
+  const to = text.indexOf(end)
+  if (from < 0 || to < from) throw new Error(`${document} has no ${begin} … ${end}`)
+  await writeFile(
+    document,
+    `${text.slice(0, from + begin.length)}\n\n${report}\n\n${text.slice(to)}`,
+  )
+}
+
+function timeTable(results: readonly InputResult[]): string {
+  const head = ['input', 'dvcr', 'plain', 'tuned', 'plain ÷ dvcr', 'tuned ÷ dvcr']
+  const cpu = ['CPU dvcr', 'CPU plain', 'CPU tuned']
+  const rows = results.map(({ input, rounds }) => [
+    input,
+    ...each(rounds, ({ wallMs }) => wallMs, seconds),
+    `**${times(ratio(rounds, 'plain'))}**`,
+    times(ratio(rounds, 'tuned')),
+    ...each(rounds, ({ cpuMs }) => cpuMs, seconds),
+  ])
+  return table([...head, ...cpu], rows)
+}
+
+function costTable(results: readonly InputResult[]): string {
+  const head = ['input', 'RSS dvcr serve', 'with the command', 'RSS plain', 'RSS tuned']
+  const disk = ['scratch', 'stored'].flatMap((what) => {
+    return ['dvcr', 'plain', 'tuned'].map((who) => `${what} ${who}`)
+  })
+  const rows = results.map(({ input, rounds }) => [
+    input,
+    megabytes(median(rounds.map(({ dvcr }) => dvcr.serverRssBytes))),
+    ...each(rounds, ({ totalRssBytes }) => totalRssBytes, megabytes),
+    ...each(rounds, ({ scratchBytes }) => scratchBytes, megabytes),
+    ...each(rounds, ({ storedBytes }) => storedBytes, megabytes),
+  ])
+  return table([...head, ...disk], rows)
+}
+
+function aimTable(results: readonly InputResult[]): string {
+  const speeds = results.flatMap(({ input, rounds }) => {
+    const aim = speedAims[input]
+    if (aim === undefined) return []
+    const measured = ratio(rounds, 'plain')
+    return [[`${input}: faster than plain`, times(aim), times(measured), verdict(measured >= aim)]]
+  })
+  const isXz = ({ input }: InputResult): boolean => input === 'raw.multi-block.xz'
+  const xz = results.filter(isXz)
+  const others = results.filter((result) => !isXz(result))
+  const rows = [
+    ...speeds,
+    ...rssRow('peak RSS, usual', rssAims.usual, others),
+    ...rssRow('peak RSS, xz on several threads', rssAims.multiThreadedXz, xz),
+  ]
+  return table(['aim', 'wanted', 'measured', ''], rows)
+}
+
+/** The worst of all rounds: a bound is no median. */
+function rssRow(label: string, aim: number, results: readonly InputResult[]): Cells[] {
+  const peaks = results.flatMap(({ rounds }) => rounds.map(({ dvcr }) => dvcr.serverRssBytes))
+  if (peaks.length === 0) return []
+  const worst = Math.max(...peaks)
+  return [[label, `< ${megabytes(aim)}`, megabytes(worst), verdict(worst < aim)]]
+}
+
+function each(
+  rounds: readonly Round[],
+  value: (run: ImportRun) => number,
+  format: (value: number) => string,
+): string[] {
+  const all: readonly Contestant[] = ['dvcr', 'plain', 'tuned']
+  return all.map((who) => format(median(rounds.map((round) => value(round[who])))))
+}
+
+/** How many times as long as ours: paired within a round, then the median. */
+function ratio(rounds: readonly Round[], peer: 'plain' | 'tuned'): number {
+  return median(rounds.map((round) => round[peer].wallMs / round.dvcr.wallMs))
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b)
+  const low = sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN
+  const high = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
+  return (low + high) / 2
+}
+
+function table(head: Cells, rows: readonly Cells[]): string {
+  const lines = [head, head.map((_, column) => (column === 0 ? '---' : '---:')), ...rows]
+  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
+}
+
+const seconds = (ms: number): string => `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`
+const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`
+const times = (factor: number): string => `${factor.toFixed(2)}×`
+const verdict = (isMet: boolean): string => (isMet ? 'met' : '**missed**')
+
+async function toolVersions(): Promise<string[]> {
+  const tools = ['qemu-img', 'skopeo', 'docker-registry', 'gzip', 'igzip', 'xz', 'zstd']
+  return Promise.all(
+    tools.map(async (tool) => {
+      const { stdout, exitCode } = await execa(tool, ['--version'], { reject: false, all: true })
+      const [version] = /\d+(?:\.\d+)+/.exec(stdout ?? '') ?? []
+      return `${tool} ${exitCode === undefined ? '(not installed)' : (version ?? '')}`
+    }),
+  )
+}

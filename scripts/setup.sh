@@ -16,6 +16,11 @@ if ! cmp -s package-lock.json "$stamp"; then
   changed=yes
   say 'installing the npm packages, Node 26 among them (npm ci)'
   npm ci --no-audit --no-fund --loglevel=error </dev/null
+  # npm before 10 does not link a program named like its own.
+  if [ ! -e node_modules/.bin/node ]; then
+    case $(uname -m) in aarch64 | arm64) cpu=arm64 ;; *) cpu=x64 ;; esac
+    ln -sf "../node-linux-$cpu/bin/node" node_modules/.bin/node
+  fi
   cp package-lock.json "$stamp"
 fi
 if ! node_modules/.bin/node --version >/dev/null 2>&1; then

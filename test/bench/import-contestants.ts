@@ -1,6 +1,7 @@
 import { execa } from 'execa'
 import { lstat, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { z } from 'zod'
 import { dvcrProgram } from '../e2e/dvcr-command.ts'
 import { startDockerRegistry, startDvcr } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
@@ -29,6 +30,9 @@ export interface ImportTask {
   readonly signal: AbortSignal
 }
 
+/** Of what `dvcr import --json` prints. */
+const printedSchema = z.object({ scratchBytes: z.number(), storedSize: z.number() })
+
 const name = 'bench/disk'
 const tag = 'imported'
 const toolsScript = join(import.meta.dirname, 'import-by-tools.sh')
@@ -52,7 +56,7 @@ async function runDvcr({ url, warmUpUrl, check, signal }: ImportTask): Promise<I
     started(command.pid)
     printed = (await command).stdout
   })
-  const image = JSON.parse(printed) as { scratchBytes: number; storedSize: number }
+  const image = printedSchema.parse(JSON.parse(printed))
   await check({ registryUrl: server.url, name, tag })
   return { ...usage, scratchBytes: image.scratchBytes, storedBytes: image.storedSize }
 }

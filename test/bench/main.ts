@@ -20,7 +20,7 @@ bench
   .command('import')
   .description('Import over HTTP, against curl | decompressor, qemu-img, tar and skopeo')
   .option('--rounds <n>', 'imports of each input by each contestant', parseRounds, 3)
-  .option('--inputs <list>', `some of ${benchInputs.join(',')}`, parseInputs, benchInputs)
+  .option('--inputs <list>', `some of ${benchInputs.join(',')}`, parseInputs, [...benchInputs])
   .addOption(
     new Option('--disk <name>', 'disk to import')
       .choices(['debian', 'boot-sector'])

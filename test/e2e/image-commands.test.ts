@@ -1,0 +1,168 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { z } from 'zod'
+import { imageRecordSchema } from '../../importer/images.ts'
+import { importRecordSchema } from '../../importer/import-record.ts'
+import { bootSectorDisk } from '../fixtures/boot-sector.ts'
+import { startMisbehavingServer, type MisbehavingServer } from '../fixtures/misbehaving.ts'
+import { freePort } from '../fixtures/ports.ts'
+import { startProgram } from '../fixtures/program.ts'
+import { startDvcr, type RunningServer } from '../fixtures/servers.ts'
+import { createTempFolder } from '../fixtures/temp-folder.ts'
+import { dvcr, dvcrProgram } from './dvcr-command.ts'
+import { startGatedSource } from './gated-source.ts'
+import { createImportsApi, readVisible } from './imports-api.ts'
+import { printedImport } from './printed-import.ts'
+import { readStoreFolder } from './store-folder.ts'
+
+const body = bootSectorDisk({ size: 1024 * 1024 })
+const owned = new AsyncDisposableStack()
+let server: RunningServer
+let source: MisbehavingServer
+let served: string
+let folder: string
+let file: string
+
+beforeAll(async () => {
+  served = owned.use(await createTempFolder()).path
+  folder = owned.use(await createTempFolder()).path
+  file = join(owned.use(await createTempFolder()).path, 'boot.raw')
+  await writeFile(file, body)
+  server = owned.use(await startDvcr({ data: served }))
+  source = owned.use(await startMisbehavingServer(body))
+})
+afterAll(() => owned.disposeAsync())
+
+describe.each(['a server', 'a folder'])('on %s', (kind) => {
+  const run = (...args: readonly string[]) =>
+    dvcr([...args, ...(kind === 'a server' ? ['--server', server.url] : ['--data', folder])])
+  const images = async (...args: readonly string[]) => {
+    const { stdout } = await run('images', ...args, '--json')
+    return z.array(imageRecordSchema).parse(JSON.parse(stdout))
+  }
+
+  it('images are imported, listed, inspected, tagged and removed', async () => {
+    const fromFile = printedImport(await run('import', file, 'os/boot:1', '--json'))
+    const fromUrl = await run('import', source.url('good'), 'os/boot:url')
+    expect(fromUrl.exitCode).toBe(0)
+    expect(fromUrl.stdout).toMatch(/^os\/boot:url\n {2}format +raw, stored as qcow2\n/)
+    expect(fromUrl.stderr).toContain('transfer')
+
+    const listed = await run('images')
+    expect(listed.stdout).toMatch(/^IMAGE +FORMAT +VIRTUAL SIZE +STORED +DIGEST\n/)
+    expect(listed.stdout).toMatch(/^os\/boot:1 +raw +1\.00 MiB +\S+ \S+ +sha256:[0-9a-f]{12}$/m)
+    const tags = async () => (await images('os/boot')).map(({ tag }) => tag)
+    expect(await tags()).toEqual(['1', 'url'])
+
+    const inspected = await run('inspect', 'os/boot:1', '--json')
+    const record = imageRecordSchema.parse(JSON.parse(inspected.stdout))
+    expect(record).toMatchObject({ digest: fromFile.digest, virtualSize: body.length })
+    expect((await run('inspect', `os/boot@${fromFile.digest}`)).stdout).toContain(fromFile.digest)
+
+    const tagged = await run('tag', 'os/boot:1', 'stable')
+    expect(tagged.stdout).toBe(`os/boot:stable is ${fromFile.digest}`)
+    const taken = await run('tag', 'os/boot:url', 'stable')
+    expect(taken).toMatchObject({ exitCode: 1, stdout: '' })
+    expect(taken.stderr).toContain('dvcr: TAG_EXISTS: ')
+    expect((await run('tag', 'os/boot:url', 'stable', '--replace')).exitCode).toBe(0)
+
+    expect((await run('rm', 'os/boot:stable')).stdout).toBe('removed os/boot:stable')
+    expect(await tags()).toEqual(['1', 'url'])
+    expect((await run('rm', `os/boot@${fromFile.digest}`)).exitCode).toBe(0)
+    expect(await tags()).toEqual(['url'])
+  })
+
+  it.each([
+    [['inspect', 'none:1'], 1, 'IMAGE_UNKNOWN'],
+    [['rm', 'none:1'], 1, 'IMAGE_UNKNOWN'],
+    [['tag', 'none:1', 'x'], 1, 'IMAGE_UNKNOWN'],
+    [['tag', 'none:1', '.x'], 2, 'TAG_INVALID'],
+    [['inspect', 'None:1'], 2, 'NAME_INVALID'],
+    [['images', 'None'], 2, 'NAME_INVALID'],
+    [['import', 'http://127.0.0.1/x', 'a:1', '--sha256', 'short'], 2, 'REQUEST_INVALID'],
+    [['import', 'ftp://127.0.0.1/x', 'a:1'], 2, 'SOURCE_INVALID'],
+  ])('%j fails with %i and %s', async (args, exitCode, code) => {
+    const outcome = await run(...args)
+    expect(outcome).toMatchObject({ exitCode, stdout: '' })
+    expect(outcome.stderr).toMatch(new RegExp(`^dvcr: ${code}: [^\n]+$`))
+  })
+})
+
+it('the same source is the same image on a server and in a folder', async () => {
+  const url = source.url('good')
+  const there = await dvcr(['import', url, 'same:1', '--server', server.url, '--json'])
+  const here = await dvcr(['import', url, 'same:1', '--data', folder, '--json'])
+  expect(printedImport(here).digest).toBe(printedImport(there).digest)
+})
+
+it('imports are listed', async () => {
+  await dvcr(['import', source.url('not-found'), 'failed:1', '--server', server.url])
+  const { stdout } = await dvcr(['imports', '--server', server.url])
+  expect(stdout).toMatch(/^STARTED +IMAGE +STATE +PROGRESS +SOURCE +ERROR\n/)
+  expect(stdout).toMatch(/ failed:1 +failed .* SOURCE_NOT_FOUND: /)
+  const json = await dvcr(['imports', '--server', server.url, '--json'])
+  const records = z.array(importRecordSchema).parse(JSON.parse(json.stdout))
+  expect(records).toEqual(await createImportsApi(server.url).list())
+})
+
+it.each([
+  ['images', ['images']],
+  ['an import', ['import', 'http://127.0.0.1/x', 'a:1']],
+  ['a second server', ['serve', '--listen', '127.0.0.1:0']],
+])('a folder in use is refused to %s, which is told by whom', async (_what, args) => {
+  const outcome = await dvcr([...args, '--data', served])
+  expect(outcome).toMatchObject({ exitCode: 3, stdout: '' })
+  expect(outcome.stderr).toContain('dvcr: STORE_LOCKED: ')
+  expect(outcome.stderr).toContain(`process ${server.pid} `)
+})
+
+it('a server that is not there is reported with the next step', async () => {
+  const url = `http://127.0.0.1:${await freePort()}`
+  for (const args of [['images'], ['imports'], ['import', source.url('good'), 'a:1']]) {
+    const outcome = await dvcr([...args, '--server', url])
+    expect(outcome).toMatchObject({ exitCode: 3, stdout: '' })
+    expect(outcome.stderr).toMatch(/^dvcr: TARGET_UNAVAILABLE: .*dvcr serve/)
+  }
+})
+
+it.each([
+  [['--help'], 0],
+  [['serve', '--help'], 0],
+  [['unknown'], 2],
+  [['import', 'only-one-argument'], 2],
+  [['images', '--server', 'not a url'], 2],
+  [['serve', '--listen', 'nowhere'], 2],
+  [['serve', '--listen', '0.0.0.0:0', '--data', '/nonexistent'], 2],
+])('%j ends with %i', async (args, exitCode) => {
+  const outcome = await dvcr(args)
+  expect(outcome.exitCode).toBe(exitCode)
+  expect((exitCode === 0 ? outcome.stdout : outcome.stderr).length).toBeGreaterThan(20)
+})
+
+it.each(['SIGINT', 'SIGTERM'] as const)('%s ends an import by a server and cancels it', async (signal) => {
+  await using gated = await startGatedSource(body)
+  const name = `stopped/${signal.toLowerCase()}`
+  const args = ['import', gated.url, `${name}:1`, '--server', server.url]
+  await using command = startProgram(dvcrProgram, args)
+  await gated.held()
+  process.kill(command.pid, signal)
+  await gated.left()
+  expect(await command.stop()).toBe(130)
+  expect(command.output()).toContain('dvcr: interrupted')
+  const [record] = await createImportsApi(server.url).list(`?name=${name}`)
+  expect(record?.state).toBe('cancelled')
+  expect(await readVisible(server.url)).not.toHaveProperty(name)
+})
+
+it('Ctrl-C during an import into a folder leaves the folder as it was', async () => {
+  const before = await readStoreFolder(folder)
+  await using gated = await startGatedSource(body)
+  const args = ['import', gated.url, 'stopped:1', '--data', folder]
+  await using command = startProgram(dvcrProgram, args)
+  await gated.held()
+  process.kill(command.pid, 'SIGINT')
+  await gated.left()
+  expect(await command.stop()).toBe(130)
+  expect(await readStoreFolder(folder)).toEqual(before)
+})

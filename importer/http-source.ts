@@ -83,7 +83,7 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
         const failure = bodyError(error, label, received, length)
         const delayMs = options.retryDelaysMs[failures++]
         if (validator === undefined || delayMs === undefined || length === undefined) throw failure
-        await sleep(delayMs, undefined, { signal: options.signal })
+        await pause(delayMs, options.signal)
         response = await retried(options, () => resume(received, failure))
       }
     }
@@ -93,7 +93,11 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
     const headers = { range: `bytes=${from}-`, 'if-range': validator ?? '' }
     const { response } = await follow(agent, opened.url, headers, options.signal)
     const range = String(response.headers['content-range'] ?? '')
-    if (response.statusCode === 206 && range.startsWith(`bytes ${from}-`)) return response
+    // Not every server with ranges looks at If-Range.
+    const isOther = saysOtherThan(validator, response)
+    if (response.statusCode === 206 && !isOther && range.startsWith(`bytes ${from}-`)) {
+      return response
+    }
     discard(response)
     // 200 is the whole content again: it changed, or the server does not do ranges after all.
     if (pinnedBy(response) === validator) throw failure
@@ -127,7 +131,7 @@ async function follow(
     const location = response.headers['location']
     if (response.statusCode >= 300 && response.statusCode < 400 && location !== undefined) {
       discard(response)
-      const next = parseHttpUrl(new URL(String(location), url).href)
+      const next = parseHttpUrl(URL.parse(String(location), url)?.href ?? String(location))
       if (url.protocol === 'https:' && next.protocol === 'http:') {
         throw new CodedError(
           'SOURCE_INVALID',
@@ -138,7 +142,8 @@ async function follow(
       url = next
       continue
     }
-    if (response.statusCode === 200 || response.statusCode === 206) return { response, url }
+    const isRange = response.statusCode === 206 && 'range' in headers
+    if (response.statusCode === 200 || isRange) return { response, url }
     discard(response)
     throw httpStatusError(response.statusCode, describeUrl(url))
   }
@@ -155,9 +160,14 @@ async function retried<T>(options: HttpSourceOptions, attempt: () => Promise<T>)
     } catch (error) {
       if (!(error instanceof CodedError && error.retryable)) throw error
     }
-    await sleep(delayMs, undefined, { signal: options.signal })
+    await pause(delayMs, options.signal)
   }
   return attempt()
+}
+
+/** Rejects with the signal's own reason. */
+async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
+  await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted())
 }
 
 /** Drops a body unread; undici reports that as an error, which is what we asked for. */
@@ -189,6 +199,15 @@ function pinnedBy({ headers }: Dispatcher.ResponseData): string | undefined {
   return typeof modified === 'string' ? modified : undefined
 }
 
+/** True where the answer names what pins it, and that is not `validator`. */
+function saysOtherThan(
+  validator: string | undefined,
+  { headers }: Dispatcher.ResponseData,
+): boolean {
+  const now = validator?.startsWith('"') ? headers['etag'] : headers['last-modified']
+  return now !== undefined && now !== validator
+}
+
 function contentLength({ headers }: Dispatcher.ResponseData): number | undefined {
   const text = headers['content-length']
   return typeof text === 'string' && /^\d{1,15}$/.test(text) ? Number(text) : undefined
@@ -196,7 +215,16 @@ function contentLength({ headers }: Dispatcher.ResponseData): number | undefined
 
 function basicAuth(url: URL): Record<string, string> {
   if (url.username === '' && url.password === '') return {}
-  const pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`
+  let pair: string
+  try {
+    pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`
+  } catch (error) {
+    throw new CodedError(
+      'SOURCE_INVALID',
+      `cannot send the user info of ${describeUrl(url)}: write % in it as %25`,
+      { cause: error },
+    )
+  }
   return { authorization: `Basic ${Buffer.from(pair).toString('base64')}` }
 }
 

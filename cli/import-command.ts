@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import { CodedError, reportedError, toCodedError } from '../core/errors.ts'
 import { parseImageReference } from '../core/reference.ts'
 import { parseSize } from '../core/sizes.ts'
@@ -12,6 +13,7 @@ import type { ImportRequest } from '../importer/import-request.ts'
 import { createImportTracker } from '../importer/import-tracker.ts'
 import { openFileSource, openStreamSource } from '../importer/file-source.ts'
 import { openHttpSource, parseHttpUrl, describeUrl } from '../importer/http-source.ts'
+import { assertTagFree } from '../importer/image-push.ts'
 import { importImage } from '../importer/pipeline.ts'
 import { createApiClient } from './api-client.ts'
 import { printImport } from './import-summary.ts'
@@ -107,9 +109,10 @@ async function importHere(
   { terminal, signal }: CommandContext,
 ): Promise<ImportRecord> {
   await using target = await openTarget(flags, terminal)
+  await assertTagFree(target.registry.repository(wanted.name), wanted)
   await using clusterPool = createClusterPool()
   const bar = createProgressBar(terminal)
-  const label = source instanceof URL ? describeUrl(source) : source
+  const label = source instanceof URL ? describeUrl(source) : basename(source)
   const tracker = createImportTracker(newImportRecord(label, wanted))
   const startedMs = performance.now()
   const following = (async () => {
@@ -130,13 +133,22 @@ async function importHere(
       { ...target, clusterPool, maxVirtualSize },
       { signal, report: tracker.report },
     )
-    return tracker.change({ state: 'succeeded', image: imageOf(imported, startedMs) })
+    const image = imageOf(imported, startedMs)
+    return tracker.change({ ...finishedNow(), state: 'succeeded', image })
   } catch (error) {
     const { code, message, retryable } = toCodedError(error)
-    tracker.change({ state: 'failed', error: { code, message, retryable } })
+    const failure = { code, message, retryable }
+    const state = signal.aborted ? 'cancelled' : 'failed'
+    tracker.change({ ...finishedNow(), state, error: failure })
     throw error
   } finally {
     await following
     bar.end()
+    // What the import itself said matters more than that its record could not be kept.
+    await target.keepRecord(tracker.record, { ...wanted, source: label }).catch(() => {})
   }
+}
+
+function finishedNow(): Pick<ImportRecord, 'finishedAt'> {
+  return { finishedAt: new Date().toISOString() }
 }

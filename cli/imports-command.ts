@@ -1,17 +1,16 @@
 import { formatSize } from '../core/sizes.ts'
 import type { ImportRecord } from '../importer/import-record.ts'
-import { createApiClient } from './api-client.ts'
 import { writeTable } from './table.ts'
-import { openServer } from './target.ts'
+import { openTarget, type TargetFlags } from './target.ts'
 import type { CommandContext } from './terminal.ts'
 
 /** `dvcr imports` */
 export async function importsCommand(
-  flags: { readonly server: string; readonly json?: boolean },
+  flags: TargetFlags & { readonly json?: boolean },
   { terminal }: CommandContext,
 ): Promise<void> {
-  await using http = openServer(flags.server)
-  const imports = await createApiClient(http).imports.list({})
+  await using target = await openTarget(flags, terminal)
+  const imports = await target.imports.list({})
   if (flags.json) return void terminal.stdout.write(`${JSON.stringify(imports, undefined, 2)}\n`)
   const head = ['STARTED', 'IMAGE', 'STATE', 'PROGRESS', 'SOURCE', 'ERROR']
   writeTable(terminal.stdout, head, imports.map(row))

@@ -87,8 +87,9 @@ export function createProgram(terminal: Terminal, signal: AbortSignal): Command 
 
   program
     .command('imports')
-    .description('List imports of a server')
+    .description('List imports, newest first')
     .addOption(serverOption)
+    .addOption(dataOption)
     .addOption(jsonOption)
     .action(async (flags) => (await import('./imports-command.ts')).importsCommand(flags, context))
 

@@ -7,6 +7,9 @@ import { createLog } from '../core/log.ts'
 import { createRegistryClient } from '../core/registry-client.ts'
 import type { Registry } from '../core/registry.ts'
 import { createImages, type Images } from '../importer/images.ts'
+import { createImportLog } from '../importer/import-log.ts'
+import type { ImportRecord, NewImport } from '../importer/import-record.ts'
+import { selectImports, type Imports } from '../importer/imports.ts'
 import { createApiClient } from './api-client.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -20,6 +23,9 @@ export interface TargetFlags {
 export interface Target extends AsyncDisposable {
   readonly registry: Registry
   readonly images: Images
+  readonly imports: Pick<Imports, 'list'>
+  /** Keeps the record of an import that this process did, where the store is its own. */
+  readonly keepRecord: (record: ImportRecord, request: NewImport) => Promise<void>
   readonly hashPool: HashPool
   readonly scratchFolder: string
 }
@@ -42,24 +48,44 @@ export async function openTarget(flags: TargetFlags, { env }: Terminal): Promise
   const hashPool = owned.use(createHashPool())
   const scratchFolder = env['DVCR_SCRATCH'] ?? tmpdir()
   await mkdir(scratchFolder, { recursive: true })
-  let registry: Registry
-  let images: Images
-  if (flags.data === undefined) {
-    const http = owned.use(openServer(flags.server))
-    registry = createRegistryClient({ http, hashPool, scratchFolder })
-    images = createApiClient(http).images
-  } else {
-    const { openStore } = await import('../registry/store.ts')
-    const store = owned.use(await openStore(flags.data, { hashPool, log: createLog('warn') }))
-    registry = store.registry
-    images = createImages(registry)
-  }
+  const shared = { hashPool, scratchFolder }
+  const parts =
+    flags.data === undefined
+      ? serverParts(owned.use(openServer(flags.server)), shared)
+      : await folderParts(flags.data, shared, owned)
   const stack = owned.move()
+  return { ...parts, ...shared, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+}
+
+type Shared = Pick<Target, 'hashPool' | 'scratchFolder'>
+type Parts = Omit<Target, keyof Shared | typeof Symbol.asyncDispose>
+
+function serverParts(http: HttpClient, shared: Shared): Parts {
+  const registry = createRegistryClient({ http, ...shared })
+  return { registry, ...createApiClient(http), keepRecord: async () => {} }
+}
+
+async function folderParts(
+  data: string,
+  { hashPool }: Shared,
+  owned: AsyncDisposableStack,
+): Promise<Parts> {
+  const { openStore } = await import('../registry/store.ts')
+  const log = createLog('warn')
+  const store = owned.use(await openStore(data, { hashPool, log }))
+  const records = createImportLog(store.objects, log)
   return {
-    registry,
-    images,
-    hashPool,
-    scratchFolder,
-    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+    registry: store.registry,
+    images: createImages(store.registry),
+    imports: {
+      async list(options) {
+        const kept = await records.load(new Date(0))
+        return selectImports(
+          kept.map(({ record }) => record),
+          options,
+        )
+      },
+    },
+    keepRecord: (record, request) => records.save({ record, request }),
   }
 }

@@ -129,7 +129,10 @@ describe.each(engines)('$wrapping', ({ wrapping, pack, runs, chunkings }) => {
       const allowed = wrapping === 'gzip' || (wrapping === 'xz' && size % 4 === 0)
       const expected = allowed ? `unpacked ${wrapping}` : 'COMPRESSION_INVALID'
       for (const chunk of [1000, padded.length, packed.length].slice(0, chunkings)) {
-        expect({ size, outcome: await failure(padded, [chunk]) }).toEqual({ size, outcome: expected })
+        expect({ size, outcome: await failure(padded, [chunk]) }).toEqual({
+          size,
+          outcome: expected,
+        })
       }
     }
   })

@@ -15,16 +15,25 @@ beforeEach(async () => {
 })
 afterEach(() => folder[Symbol.asyncDispose]())
 
-test.each([0, 1, 511, mib - 1, mib, mib + 1, 2 * mib - 1, 2 * mib, 2 * mib + 1, 3 * mib, 5 * mib + 7])(
-  'a file of %d bytes comes whole',
-  async (size) => {
-    const bytes = noise(size)
-    await writeFile(path, bytes)
-    await using source = await openFileSource(path, { signal })
-    expect([source.label, source.length]).toEqual(['disk.raw', size])
-    expect((await collect(source.body)).equals(bytes)).toBe(true)
-  },
-)
+test.each([
+  0,
+  1,
+  511,
+  mib - 1,
+  mib,
+  mib + 1,
+  2 * mib - 1,
+  2 * mib,
+  2 * mib + 1,
+  3 * mib,
+  5 * mib + 7,
+])('a file of %d bytes comes whole', async (size) => {
+  const bytes = noise(size)
+  await writeFile(path, bytes)
+  await using source = await openFileSource(path, { signal })
+  expect([source.label, source.length]).toEqual(['disk.raw', size])
+  expect((await collect(source.body)).equals(bytes)).toBe(true)
+})
 
 test.each([1000, mib, 2 * mib, 3 * mib - 1])(
   'a file of %d bytes that grows meanwhile ends where it ended before',
@@ -55,7 +64,9 @@ test('what is no readable file is refused with a reason', async () => {
   await mkdir(join(folder.path, 'folder'))
   await expect(open('none')).rejects.toMatchObject({ code: 'SOURCE_NOT_FOUND' })
   await expect(open('folder')).rejects.toMatchObject({ code: 'SOURCE_INVALID' })
-  await expect(openFileSource('/dev/null', { signal })).rejects.toMatchObject({ code: 'SOURCE_INVALID' })
+  await expect(openFileSource('/dev/null', { signal })).rejects.toMatchObject({
+    code: 'SOURCE_INVALID',
+  })
   await writeFile(path, 'x')
   await chmod(path, 0)
   const opened = await open('disk.raw').catch((error: unknown) => error)

@@ -93,12 +93,17 @@ test('a body without a length comes whole, its length unknown', async () => {
   expect((await collect(source.body)).equals(body)).toBe(true)
 })
 
-test.each(['', 'debian.raw', '/etc/passwd', 'file:///etc/passwd', 'ftp://a/b', 'http://', 'data:,x'])(
-  '%j is not a source',
-  (text) => {
-    expect(() => parseHttpUrl(text)).toThrow(expect.objectContaining({ code: 'SOURCE_INVALID' }))
-  },
-)
+test.each([
+  '',
+  'debian.raw',
+  '/etc/passwd',
+  'file:///etc/passwd',
+  'ftp://a/b',
+  'http://',
+  'data:,x',
+])('%j is not a source', (text) => {
+  expect(() => parseHttpUrl(text)).toThrow(expect.objectContaining({ code: 'SOURCE_INVALID' }))
+})
 
 test('records show of a URL only scheme, host and path', () => {
   const url = parseHttpUrl('https://me:secret@example.org:8443/a%20b/c?X-Amz-Signature=1#top')

@@ -20,8 +20,9 @@ export interface PushOptions extends Pick<ImportRequest, 'name' | 'tag' | 'repla
  */
 export async function pushImage(packed: PackedDisk, options: PushOptions): Promise<ImportedImage> {
   const { repository, signal, progress } = options
-  progress.stage('commit')
+  // To another registry this is the stage `push`, which comes before.
   await packed.layer.commit()
+  progress.stage('commit')
   const objects = imageObjects({
     sourceLabel: options.sourceLabel,
     sourceSize: progress.sourceBytes,

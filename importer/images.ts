@@ -98,15 +98,19 @@ function tagOf({ reference }: ImageReference): string | undefined {
 function describe(name: string, tag: string | undefined, stored: StoredManifest): ImageRecord {
   const manifest = parseManifest(stored.mediaType, stored.bytes)
   const notes = manifest.annotations ?? {}
+  // Anyone may push a manifest with any of these.
   const size = (key: string): number | undefined =>
-    notes[key] === undefined ? undefined : Number(notes[key])
+    /^\d{1,15}$/.test(notes[key] ?? '') ? Number(notes[key]) : undefined
   const layers = isManifestIndex(stored.mediaType) ? [] : (manifest.layers ?? [])
   const record = {
     name,
     tag,
     digest: stored.digest,
     mediaType: stored.mediaType,
-    storedSize: layers.reduce((sum, layer) => sum + layer.size, 0),
+    storedSize: layers.reduce(
+      (sum, layer) => Math.min(sum + layer.size, Number.MAX_SAFE_INTEGER),
+      0,
+    ),
     format: notes[annotations.sourceFormat],
     storedFormat: notes[annotations.storedFormat],
     virtualSize: size(annotations.virtualSize),
@@ -116,6 +120,6 @@ function describe(name: string, tag: string | undefined, stored: StoredManifest)
     source: notes[annotations.source],
     annotations: notes,
   }
-  // Leaves out what is undefined, as JSON does.
-  return imageRecordSchema.parse(record)
+  const known = Object.entries(record).filter(([, value]) => value !== undefined)
+  return imageRecordSchema.parse(Object.fromEntries(known))
 }

@@ -14,7 +14,7 @@ import {
 } from './import-record.ts'
 import { describeUrl, openHttpSource, parseHttpUrl } from './http-source.ts'
 import { createImportTracker, type ImportTracker } from './import-tracker.ts'
-import type { Imports } from './imports.ts'
+import { selectImports, type Imports } from './imports.ts'
 import { assertTagFree } from './image-push.ts'
 import { importImage, type PipelineDeps } from './pipeline.ts'
 import type { ImportMetrics } from './metrics.ts'
@@ -65,10 +65,13 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
 
   async function settle(id: string, change: Partial<ImportRecord>): Promise<ImportRecord> {
     const { stored, tracker } = lookUp(id)
-    const record = tracker.change({ ...change, finishedAt: new Date().toISOString() })
-    await deps.records.save({ ...stored, record })
+    const record = { ...tracker.record, ...change, finishedAt: new Date().toISOString() }
+    await deps.records.save({ ...stored, record }).catch((error: unknown) => {
+      // What happened has happened; after a restart the import runs again.
+      deps.log.error({ import: id, err: error }, 'cannot keep the record of a finished import')
+    })
     deps.metrics.finished(record)
-    return record
+    return tracker.change(record)
   }
 
   function startNext(): void {
@@ -190,13 +193,11 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
   return {
     create: (request, { idempotencyKey: key }) =>
       key === undefined ? create(request, undefined) : createInTurn(request, key),
-    async list({ state, name, limit = 100 }) {
-      return [...imports.values()]
-        .map(({ tracker }) => tracker.record)
-        .filter((record) => state === undefined || record.state === state)
-        .filter((record) => name === undefined || record.name === name)
-        .sort((a, b) => b.createdAt.localeCompare(a.createdAt))
-        .slice(0, limit)
+    async list(options) {
+      return selectImports(
+        [...imports.values()].map(({ tracker }) => tracker.record),
+        options,
+      )
     },
     async get(id) {
       return lookUp(id).tracker.record

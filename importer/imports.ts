@@ -24,3 +24,15 @@ export interface Imports {
   /** Stops it; a finished import stays as it is. Throws IMPORT_UNKNOWN. */
   cancel(id: string): Promise<ImportRecord>
 }
+
+/** What `list` answers of all `records`. */
+export function selectImports(
+  records: readonly ImportRecord[],
+  { state, name, limit = 100 }: ListImportsOptions,
+): ImportRecord[] {
+  return records
+    .filter((record) => state === undefined || record.state === state)
+    .filter((record) => name === undefined || record.name === name)
+    .toSorted((a, b) => b.createdAt.localeCompare(a.createdAt))
+    .slice(0, limit)
+}

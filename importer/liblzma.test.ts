@@ -15,7 +15,12 @@ const blocks = xz(plain, '-T2', '--block-size=1024')
 const joined = Buffer.concat([packed, xz(Buffer.alloc(0)), Buffer.alloc(8), blocks])
 
 /** Decodes all of `bytes` in inputs and outputs of those sizes; throws where it stands still. */
-function decode(bytes: Uint8Array, inputSize: number, outputSize: number, options = limits): Buffer {
+function decode(
+  bytes: Uint8Array,
+  inputSize: number,
+  outputSize: number,
+  options = limits,
+): Buffer {
   using decoder = createXzDecoder(options)
   const decoded: Buffer[] = []
   let at = 0
@@ -64,20 +69,30 @@ test('gives the right bytes or a refusal where a byte was changed', () => {
   const at = fc.nat(joined.length - 1)
   const whole = Buffer.concat([plain, plain])
   fc.assert(
-    fc.property(at, fc.integer({ min: 1, max: 255 }), ...sizes, (position, change, input, output) => {
-      const damaged = Buffer.from(joined)
-      damaged[position] = (joined[position] ?? 0) ^ change
-      try {
-        expect(decode(damaged, input, output).equals(whole)).toBe(true)
-      } catch (error) {
-        expect(error).toBeInstanceOf(CodedError)
-      }
-    }),
+    fc.property(
+      at,
+      fc.integer({ min: 1, max: 255 }),
+      ...sizes,
+      (position, change, input, output) => {
+        const damaged = Buffer.from(joined)
+        damaged[position] = (joined[position] ?? 0) ^ change
+        try {
+          expect(decode(damaged, input, output).equals(whole)).toBe(true)
+        } catch (error) {
+          expect(error).toBeInstanceOf(CodedError)
+        }
+      },
+    ),
   )
 })
 
 test('refuses other bytes after the end', () => {
-  for (const tail of [Buffer.from('x'), Buffer.alloc(3), noise(50), Buffer.from('fd377a58', 'hex')]) {
+  for (const tail of [
+    Buffer.from('x'),
+    Buffer.alloc(3),
+    noise(50),
+    Buffer.from('fd377a58', 'hex'),
+  ]) {
     const longer = Buffer.concat([packed, tail])
     for (const size of [1, packed.length, longer.length]) {
       expect(() => decode(longer, size, 1000)).toThrow(

@@ -6,7 +6,7 @@ import { detect, headBytes } from '../converter/detect.ts'
 import type { ClusterPool } from '../converter/cluster-pool.ts'
 import { verified } from './checksums.ts'
 import { decompress } from './decompress.ts'
-import { assertTagFree, pushImage } from './image-push.ts'
+import { pushImage } from './image-push.ts'
 import type { ImportedImage, ImportRequest } from './import-request.ts'
 import { packCopy, packEncoded } from './pack.ts'
 import { planStorage } from './plan.ts'
@@ -24,7 +24,8 @@ export interface PipelineDeps {
 
 /**
  * Imports one image: source → decompress → detect → plan → pack → push. Nothing is visible before
- * the last step; on any failure or abort everything on the way is dropped. Throws `CodedError`.
+ * the last step; on any failure or abort everything on the way is dropped. A tag that is taken is
+ * found only by that step (`assertTagFree` asks before). Throws `CodedError`.
  */
 export async function importImage(
   request: ImportRequest,
@@ -32,8 +33,6 @@ export async function importImage(
   { signal, report }: { readonly signal: AbortSignal; readonly report: Report },
 ): Promise<ImportedImage> {
   const repository = deps.registry.repository(request.name)
-  await assertTagFree(repository, request)
-
   const progress = createProgress(report)
   progress.stage('connect')
   await using source = await request.openSource(signal)

@@ -74,6 +74,8 @@ export function registerImageApi(
   })
 }
 
+const heartbeatMs = 15_000
+
 /** Server-sent events: one `import` event per record. @see WHATWG HTML §9.2 */
 async function sendEvents(
   reply: FastifyReply,
@@ -87,6 +89,10 @@ async function sendEvents(
     'cache-control': 'no-store',
     'x-accel-buffering': 'no',
   })
+  // A queued import may stand still for long; clients and proxies give up on silence.
+  using cleanup = new DisposableStack()
+  const heartbeat = setInterval(() => out.write(': still here\n\n'), heartbeatMs)
+  cleanup.defer(() => clearInterval(heartbeat))
   for await (const record of records) {
     const more = out.write(`event: import\ndata: ${JSON.stringify(record)}\n\n`)
     if (!more && !signal.aborted) {

@@ -22,7 +22,8 @@ test('a steady stream has its speed and the time that is left', () => {
 test('only the last seconds count', () => {
   const speed = createSpeed()
   for (let second = 0; second <= 60; second++) speed.add(second * 1_000_000, second * 1000)
-  for (let second = 1; second <= 10; second++) speed.add(60_000_000 + second * 10, 60_000 + second * 1000)
+  for (let second = 1; second <= 10; second++)
+    speed.add(60_000_000 + second * 10, 60_000 + second * 1000)
   expect(speed.bytesPerSecond).toBe(10)
 })
 

@@ -48,7 +48,8 @@ test('changes nothing, for any chunking', async () => {
 })
 
 test('takes an end between two frames', async () => {
-  for (const end of borders) expect(await through(joined.subarray(0, end), [7777])).toHaveLength(end)
+  for (const end of borders)
+    expect(await through(joined.subarray(0, end), [7777])).toHaveLength(end)
 })
 
 test('refuses an end anywhere else', async () => {

@@ -2,7 +2,7 @@ import { execa } from 'execa'
 import { join } from 'node:path'
 
 /** The program from the clone, as its users run it. */
-export const dvcrProgram = join(import.meta.dirname, '../../bin/dvcr')
+const dvcrProgram = join(import.meta.dirname, '../../bin/dvcr')
 
 export interface Outcome {
   readonly exitCode: number | undefined
@@ -17,4 +17,26 @@ export async function dvcr(
 ): Promise<Outcome> {
   const { exitCode, stdout, stderr } = await execa(dvcrProgram, args, { reject: false, input })
   return { exitCode, stdout, stderr }
+}
+
+/** `dvcr` at work, to be stopped by a signal. */
+export interface RunningCommand {
+  kill(signal: NodeJS.Signals): void
+  /** Once it has ended; `exitCode` is undefined where the signal ended it. */
+  readonly ended: Promise<Outcome>
+}
+
+/** Starts `dvcr`; `input` is given to it and its standard input then kept open. */
+export function startCommand(
+  args: readonly string[],
+  { input }: { readonly input?: Uint8Array } = {},
+): RunningCommand {
+  const child = execa(dvcrProgram, args, { reject: false, cleanup: true, stdin: 'pipe' })
+  if (input) child.stdin.write(input)
+  // Writing to a command that was killed fails; what is tested is what it leaves.
+  child.stdin.on('error', () => {})
+  return {
+    kill: (signal) => void child.kill(signal),
+    ended: child.then(({ exitCode, stdout, stderr }) => ({ exitCode, stdout, stderr })),
+  }
 }

@@ -7,10 +7,9 @@ import { importRecordSchema } from '../../importer/import-record.ts'
 import { bootSectorDisk } from '../fixtures/boot-sector.ts'
 import { startMisbehavingServer, type MisbehavingServer } from '../fixtures/misbehaving.ts'
 import { freePort } from '../fixtures/ports.ts'
-import { startProgram } from '../fixtures/program.ts'
 import { startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
-import { dvcr, dvcrProgram } from './dvcr-command.ts'
+import { dvcr, startCommand } from './dvcr-command.ts'
 import { startGatedSource } from './gated-source.ts'
 import { createImportsApi, readVisible } from './imports-api.ts'
 import { printedImport } from './printed-import.ts'
@@ -144,12 +143,13 @@ it.each(['SIGINT', 'SIGTERM'] as const)('%s ends an import by a server and cance
   await using gated = await startGatedSource(body)
   const name = `stopped/${signal.toLowerCase()}`
   const args = ['import', gated.url, `${name}:1`, '--server', server.url]
-  await using command = startProgram(dvcrProgram, args)
+  const command = startCommand(args)
   await gated.held()
-  process.kill(command.pid, signal)
+  command.kill(signal)
   await gated.left()
-  expect(await command.stop()).toBe(130)
-  expect(command.output()).toContain('dvcr: interrupted')
+  const { exitCode, stderr } = await command.ended
+  expect(exitCode).toBe(130)
+  expect(stderr).toContain('dvcr: interrupted')
   const [record] = await createImportsApi(server.url).list(`?name=${name}`)
   expect(record?.state).toBe('cancelled')
   expect(await readVisible(server.url)).not.toHaveProperty(name)
@@ -159,10 +159,10 @@ it('Ctrl-C during an import into a folder leaves the folder as it was', async ()
   const before = await readStoreFolder(folder)
   await using gated = await startGatedSource(body)
   const args = ['import', gated.url, 'stopped:1', '--data', folder]
-  await using command = startProgram(dvcrProgram, args)
+  const command = startCommand(args)
   await gated.held()
-  process.kill(command.pid, 'SIGINT')
+  command.kill('SIGINT')
   await gated.left()
-  expect(await command.stop()).toBe(130)
+  expect((await command.ended).exitCode).toBe(130)
   expect(await readStoreFolder(folder)).toEqual(before)
 })

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { z } from 'zod'
 import { createTempFolder, type TempFolder } from '../test/fixtures/temp-folder.ts'
 import { describeSettings, loadSettings } from './config.ts'
+import { CodedError } from './errors.ts'
 
 const schema = z.strictObject({
   listen: z.string().min(3).default('a:1').describe('Where'),
@@ -37,26 +38,24 @@ const none = { file: undefined, env: {}, flags: {} }
 
 /** Why the settings are refused. */
 async function refusal(sources: Partial<Parameters<typeof loadSettings>[1]>): Promise<string> {
-  try {
-    await loadSettings(schema, { ...none, ...sources })
-  } catch (error) {
-    expect(error).toMatchObject({ code: 'SETTING_INVALID' })
-    return String(error)
-  }
-  throw new Error('the settings were taken')
+  const loading = loadSettings(schema, { ...none, ...sources })
+  const error: unknown = await loading.catch((reason: unknown) => reason)
+  if (error instanceof CodedError && error.code === 'SETTING_INVALID') return error.message
+  throw new Error('the settings were not refused', { cause: error })
 }
 
 test('the schema tells every spelling, type and default', () => {
   const facts = describeSettings(schema)
-  expect(facts.map(({ key, flag, env, type, defaultValue }) => [key, flag, env, type, defaultValue]))
-    .toEqual([
-      ['listen', '--listen', 'DVCR_LISTEN', 'string', 'a:1'],
-      ['insecureNoAuth', '--insecure-no-auth', 'DVCR_INSECURE_NO_AUTH', 'boolean', 'false'],
-      ['maxImports', '--max-imports', 'DVCR_MAX_IMPORTS', 'number', '2'],
-      ['share', '--share', 'DVCR_SHARE', 'number', '0.5'],
-      ['level', '--level', 'DVCR_LEVEL', 'string', 'info'],
-      ['needed', '--needed', 'DVCR_NEEDED', 'string', ''],
-    ])
+  expect(
+    facts.map(({ key, flag, env, type, defaultValue }) => [key, flag, env, type, defaultValue]),
+  ).toEqual([
+    ['listen', '--listen', 'DVCR_LISTEN', 'string', 'a:1'],
+    ['insecureNoAuth', '--insecure-no-auth', 'DVCR_INSECURE_NO_AUTH', 'boolean', 'false'],
+    ['maxImports', '--max-imports', 'DVCR_MAX_IMPORTS', 'number', '2'],
+    ['share', '--share', 'DVCR_SHARE', 'number', '0.5'],
+    ['level', '--level', 'DVCR_LEVEL', 'string', 'info'],
+    ['needed', '--needed', 'DVCR_NEEDED', 'string', ''],
+  ])
   expect(facts[0]?.description).toBe('Where')
 })
 
@@ -89,8 +88,9 @@ test('yes and no have their usual spellings', async () => {
   }
   expect(await Promise.all(['true', 'TRUE', '1', 'yes', 'On'].map(load))).not.toContain(false)
   expect(await Promise.all(['false', 'False', '0', 'no', 'off'].map(load))).not.toContain(true)
-  expect((await loadSettings(schema, { ...none, flags: { insecureNoAuth: true } })).insecureNoAuth)
-    .toBe(true)
+  expect(
+    (await loadSettings(schema, { ...none, flags: { insecureNoAuth: true } })).insecureNoAuth,
+  ).toBe(true)
 })
 
 test.each([

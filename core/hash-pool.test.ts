@@ -13,7 +13,8 @@ const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes)
 /** The sha256 of every 4 MiB, the plain way. */
 function chunkDigestsOf(bytes: Uint8Array): string {
   let all = ''
-  for (let at = 0; at < bytes.length; at += chunkBytes) all += sha256(bytes.subarray(at, at + chunkBytes))
+  for (let at = 0; at < bytes.length; at += chunkBytes)
+    all += sha256(bytes.subarray(at, at + chunkBytes))
   return all
 }
 
@@ -62,7 +63,8 @@ test('chunk digests are those of every 4 MiB, wherever the writes fall', async (
   for (const size of sizes) {
     const bytes = randomBytes(size)
     using hash = pool.hashStream({ chunkDigests: true })
-    for (let at = 0; at < size; at += 1_500_001) await hash.write(bytes.subarray(at, at + 1_500_001))
+    for (let at = 0; at < size; at += 1_500_001)
+      await hash.write(bytes.subarray(at, at + 1_500_001))
     const { hex, chunkDigests } = await hash.finish()
     expect(hex).toBe(sha256(bytes))
     expect(Buffer.from(chunkDigests).toString('hex')).toBe(chunkDigestsOf(bytes))
@@ -109,7 +111,8 @@ test('many jobs at a time do not mix', async () => {
     const bytes = randomBytes(50_000 + job * 1000)
     if (job % 2 === 0) {
       using hash = pool.hashStream({ chunkDigests: job % 4 === 0 })
-      for (let at = 0; at < bytes.length; at += 7001) await hash.write(bytes.subarray(at, at + 7001))
+      for (let at = 0; at < bytes.length; at += 7001)
+        await hash.write(bytes.subarray(at, at + 7001))
       return (await hash.finish()).hex === sha256(bytes)
     }
     const path = join(folder.path, String(job))

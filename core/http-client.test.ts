@@ -27,7 +27,12 @@ const answering = (status: number, body: string, headers = {}): RequestListener 
   return (_request, response) => void response.writeHead(status, headers).end(body)
 }
 const errorBody = (code: string, message: unknown = 'what happened'): string =>
-  JSON.stringify({ errors: [{ code, message }, { code: 'UNKNOWN', message: 'second' }] })
+  JSON.stringify({
+    errors: [
+      { code, message },
+      { code: 'UNKNOWN', message: 'second' },
+    ],
+  })
 const get = { method: 'GET', accept: [200] } as const
 
 test('an accepted answer is given as it came', async () => {

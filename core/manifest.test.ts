@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { CodedError } from './errors.ts'
+import { refusalOf } from '../test/fixtures/refusal.ts'
 import { isManifestIndex, isNonDistributable, mediaTypes, parseManifest } from './manifest.ts'
 
 const digest = `sha256:${'a'.repeat(64)}`
@@ -24,7 +24,12 @@ test.each([
 test.each([
   ['a type of no manifest', 'application/json', image, 'the type must be one of'],
   ['an empty type', '', image, 'the type must be one of'],
-  ['another type inside', mediaTypes.ociManifest, { ...image, mediaType: 'x/y' }, 'it says it is x/y'],
+  [
+    'another type inside',
+    mediaTypes.ociManifest,
+    { ...image, mediaType: 'x/y' },
+    'it says it is x/y',
+  ],
   ['no config', mediaTypes.ociManifest, { ...image, config: undefined }, 'needs "config"'],
   ['no layers', mediaTypes.dockerManifest, { ...image, layers: undefined }, 'needs "config"'],
   ['an index without manifests', mediaTypes.ociIndex, image, 'needs "manifests"'],
@@ -57,7 +62,12 @@ test.each([
 })
 
 test('refuses what is not UTF-8 or not JSON', () => {
-  const notJson = [Buffer.alloc(0), Buffer.from('{'), Buffer.from([0x22, 0xff, 0x22]), Buffer.from('x')]
+  const notJson = [
+    Buffer.alloc(0),
+    Buffer.from('{'),
+    Buffer.from([0x22, 0xff, 0x22]),
+    Buffer.from('x'),
+  ]
   for (const bytes of notJson) {
     expect(() => parseManifest(mediaTypes.ociManifest, bytes)).toThrow('not JSON')
   }
@@ -75,12 +85,8 @@ test('any bytes are a manifest or MANIFEST_INVALID, changed or cut ones too', ()
   const json = fc.json().map((text) => Buffer.from(text))
   fc.assert(
     fc.property(fc.oneof(damaged, json, fc.uint8Array()), (bytes) => {
-      try {
-        expect(parseManifest(mediaTypes.ociManifest, bytes).schemaVersion).toBe(2)
-      } catch (error) {
-        expect(error).toBeInstanceOf(CodedError)
-        expect(error).toMatchObject({ code: 'MANIFEST_INVALID' })
-      }
+      const refusal = refusalOf(() => parseManifest(mediaTypes.ociManifest, bytes))
+      expect([undefined, 'MANIFEST_INVALID']).toContain(refusal)
     }),
   )
 })
@@ -92,6 +98,9 @@ test('tells indexes and layers that are never pushed', () => {
   ])
   const foreign = 'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip'
   const kept = 'application/vnd.oci.image.layer.nondistributable.v1.tar'
-  expect([foreign, kept].map((mediaType) => isNonDistributable({ mediaType }))).toEqual([true, true])
+  expect([foreign, kept].map((mediaType) => isNonDistributable({ mediaType }))).toEqual([
+    true,
+    true,
+  ])
   expect(isNonDistributable({ mediaType: mediaTypes.ociLayer })).toBe(false)
 })

@@ -4,6 +4,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
 import { CodedError } from '../core/errors.ts'
 import { chunked, chunkSizes, collect, noise } from '../test/fixtures/chunks.ts'
+import { refusalIn } from '../test/fixtures/refusal.ts'
 import { decompress, detectCompression } from './decompress.ts'
 
 const zstdParams = { params: { [constants.ZSTD_c_checksumFlag]: 1 } }
@@ -17,13 +18,7 @@ async function unpack(bytes: Uint8Array, sizes: readonly number[] = [bytes.lengt
 }
 
 async function failure(bytes: Uint8Array, sizes?: readonly number[]): Promise<string> {
-  try {
-    const { wrappings } = await unpack(bytes, sizes)
-    return `unpacked ${wrappings.join(', ')}`
-  } catch (error) {
-    expect(error).toBeInstanceOf(CodedError)
-    return error instanceof CodedError ? error.code : ''
-  }
+  return (await refusalIn(unpack(bytes, sizes))) ?? 'taken'
 }
 
 /** Text and noise: both kinds of blocks in every format. */
@@ -105,10 +100,9 @@ describe.each(engines)('$wrapping', ({ wrapping, pack, runs, chunkings }) => {
         const damaged = Buffer.from(packed)
         damaged[position] = (packed[position] ?? 0) ^ change
         if (detectCompression(damaged) !== wrapping) return
-        const unpacked = await unpack(damaged).catch((error: unknown) => {
-          expect(error).toBeInstanceOf(CodedError)
-        })
-        if (unpacked) expect(unpacked.bytes.equals(plain)).toBe(true)
+        const isRight = unpack(damaged).then(({ bytes }) => bytes.equals(plain))
+        const refusal = await refusalIn(isRight)
+        expect(refusal ?? (await isRight)).not.toBe(false)
       }),
       { numRuns: runs * 2 },
     )
@@ -127,7 +121,7 @@ describe.each(engines)('$wrapping', ({ wrapping, pack, runs, chunkings }) => {
     for (const size of [3, 4, 600_000, 1, 2, 512].slice(0, 3 * chunkings)) {
       const padded = Buffer.concat([packed, Buffer.alloc(size)])
       const allowed = wrapping === 'gzip' || (wrapping === 'xz' && size % 4 === 0)
-      const expected = allowed ? `unpacked ${wrapping}` : 'COMPRESSION_INVALID'
+      const expected = allowed ? 'taken' : 'COMPRESSION_INVALID'
       for (const chunk of [1000, padded.length, packed.length].slice(0, chunkings)) {
         expect({ size, outcome: await failure(padded, [chunk]) }).toEqual({
           size,
@@ -182,7 +176,7 @@ describe.each(engines)('$wrapping', ({ wrapping, pack, runs, chunkings }) => {
   })
 
   test('keeps up with output far larger than the input', async () => {
-    const size = 24 * 1024 * 1024 + 5
+    const size = 8 * 1024 * 1024 + 5
     const zeros = pack(Buffer.alloc(size))
     const { body } = await decompress(chunked(zeros, [1000]))
     let total = 0
@@ -223,7 +217,7 @@ test.each([
   ['1f8b', undefined],
   ['', undefined],
 ])('the first bytes %s mean %s', (hex, compression) => {
-  expect(detectCompression(Buffer.from(`${hex}`, 'hex'))).toBe(compression)
+  expect(detectCompression(Buffer.from(hex, 'hex'))).toBe(compression)
 })
 
 describe('where a part ends on the border of what is read at once', () => {
@@ -263,7 +257,7 @@ describe('where a part ends on the border of what is read at once', () => {
     expect(await failure(Buffer.concat([part, garbage]))).toBe('COMPRESSION_INVALID')
     expect(await failure(Buffer.concat([part, part.subarray(0, 5)]))).toBe('COMPRESSION_INVALID')
     const padded = Buffer.concat([part, Buffer.alloc(border + 1)])
-    expect(await failure(padded)).toBe(name === 'gzip' ? 'unpacked gzip' : 'COMPRESSION_INVALID')
+    expect(await failure(padded)).toBe(name === 'gzip' ? 'taken' : 'COMPRESSION_INVALID')
   })
 })
 

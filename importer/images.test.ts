@@ -74,15 +74,15 @@ test('an image shows what its import wrote into it', async () => {
   expect(byDigest).not.toHaveProperty('tag')
 })
 
-test.each(['', 'much', '-1', '1.5', '1e400', '0x10', '9'.repeat(30)])(
-  'an image of another maker that says it has %j bytes hides nothing',
-  async (size) => {
-    await push('b:1', { 'io.dvcr.disk.virtual-size': size, 'io.dvcr.disk.file-size': size })
-    await push('a:1', {})
-    expect(await found()).toEqual(['a:1', 'b:1'])
-    expect((await images.get(parseImageReference('b:1'))).virtualSize).toBeUndefined()
-  },
-)
+test('an image of another maker that says any size hides nothing', async () => {
+  const sizes = ['', 'much', '-1', '1.5', '1e400', '0x10', '9'.repeat(30)]
+  for (const [at, size] of sizes.entries()) {
+    const annotations = { 'io.dvcr.disk.virtual-size': size, 'io.dvcr.disk.file-size': size }
+    await push(`a:${at}`, annotations)
+  }
+  const listed = await images.list({})
+  expect(listed.map(({ virtualSize }) => virtualSize)).toEqual(sizes.map(() => undefined))
+})
 
 test('layers that are not here and of any size hide nothing', async () => {
   const mediaType = 'application/vnd.oci.image.layer.nondistributable.v1.tar'

@@ -195,7 +195,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
       key === undefined ? create(request, undefined) : createInTurn(request, key),
     async list(options) {
       return selectImports(
-        [...imports.values()].map(({ tracker }) => tracker.record),
+        [...imports.values()].toReversed().map(({ tracker }) => tracker.record),
         options,
       )
     },

@@ -48,6 +48,9 @@ export interface UploadParts {
   readonly onEnd: () => void
 }
 
+/** After a pause of so long the file is closed; going on then hashes it again from its start. */
+const closeAfterMs = 10 * 60 * 1000
+
 interface OpenFile extends AsyncDisposable {
   readonly file: DataFile
   readonly spool: Spool
@@ -61,6 +64,7 @@ export function createUpload(id: string, recorded: Session, parts: UploadParts):
   let open: OpenFile | undefined
   let busy: Promise<unknown> | undefined
   let ended = false
+  let closing: NodeJS.Timeout | undefined
 
   /** The file up to the acknowledged offset, with a hash of `algorithm` on its way. */
   async function openFile(algorithm: DigestAlgorithm): Promise<OpenFile> {
@@ -100,9 +104,10 @@ export function createUpload(id: string, recorded: Session, parts: UploadParts):
   }
 
   async function close(): Promise<void> {
-    const closing = open
+    clearTimeout(closing)
+    const opened = open
     open = undefined
-    await closing?.[Symbol.asyncDispose]()
+    await opened?.[Symbol.asyncDispose]()
   }
 
   /** Back to the acknowledged offset; what was hashed beyond it is of no use. */
@@ -173,12 +178,15 @@ export function createUpload(id: string, recorded: Session, parts: UploadParts):
         `another request is sending to the upload ${id}; ask for its offset once that has ended`,
       )
     }
+    clearTimeout(closing)
     const running = action()
     busy = running
     try {
       return await running
     } finally {
       busy = undefined
+      // What the file holds is acknowledged: failing to close it loses nothing.
+      closing = setTimeout(() => void close().catch(() => {}), closeAfterMs).unref()
     }
   }
 

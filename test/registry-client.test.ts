@@ -70,7 +70,8 @@ test('onPush tells of bytes during the commit only, growing to all of them', asy
     expect(pushed).toEqual([])
     await writer.commit()
     expect(pushed).toEqual(pushed.toSorted((a, b) => a - b))
-    if (readBack) expect(pushed.at(-1)).toBe(2_500_000)
+    // What was sent as it was written needs no sending now.
+    expect(pushed.at(-1)).toBe(readBack ? 2_500_000 : undefined)
   }
 })
 

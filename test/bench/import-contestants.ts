@@ -2,7 +2,6 @@ import { execa } from 'execa'
 import { lstat, mkdir, readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
-import { dvcrProgram } from '../e2e/dvcr-command.ts'
 import { startDockerRegistry, startDvcr } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { measure, type Usage } from './process-usage.ts'
@@ -35,6 +34,7 @@ const printedSchema = z.object({ scratchBytes: z.number(), storedSize: z.number(
 
 const name = 'bench/disk'
 const tag = 'imported'
+const dvcrProgram = join(import.meta.dirname, '../../bin/dvcr')
 const toolsScript = join(import.meta.dirname, 'import-by-tools.sh')
 
 /** One import into an empty store. Servers and files are gone when it resolves or throws. */

@@ -15,7 +15,6 @@ import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { writeDamagedImages } from './damaged-images.ts'
 import { dvcr } from './dvcr-command.ts'
 import { createImportsApi, readVisible, type ImportsApi } from './imports-api.ts'
-import { printedImport } from './printed-import.ts'
 import { readStoreFolder } from './store-folder.ts'
 
 const body = bootSectorDisk({ size: 4 * 1024 * 1024 })

@@ -110,6 +110,18 @@ describe('dvcr serve killed during an import', () => {
     expect(after.blobs).toHaveLength(3)
   })
 
+  it('is reported by the command that waits for it', async () => {
+    await using data = await createTempFolder()
+    await using gated = await startGatedSource(small)
+    await using server = await startDvcr({ data: data.path })
+    const command = startCommand(['import', gated.url, 'waiting:1', '--server', server.url])
+    await gated.held()
+    await server.kill9()
+    const { exitCode, stdout, stderr } = await command.ended
+    expect({ exitCode, stdout }).toEqual({ exitCode: 3, stdout: '' })
+    expect(stderr).toMatch(/dvcr: TARGET_UNAVAILABLE: .*: dvcr imports$/)
+  })
+
   it('after the image was complete but before that was recorded: the import succeeds', async () => {
     await using data = await createTempFolder()
     {

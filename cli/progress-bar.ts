@@ -33,7 +33,7 @@ export function createProgressBar({ stderr }: Terminal): ProgressBar {
       shownMs = nowMs
       stage = now
       const line = figures(record)
-      if (live) stderr.write(`\r\x1b[K${fit(`${bar(record)}${line}`, stderr.columns ?? 80)}`)
+      if (live) stderr.write(`\r\x1b[K${fit(`${bar(record)}${line}`, stderr.columns || 80)}`)
       else stderr.write(`${line}\n`)
     },
     end: clear,

@@ -1,4 +1,4 @@
-import { digestOf, type Digest } from './digest.ts'
+import { digestAlgorithm, digestOf, type Digest } from './digest.ts'
 import { CodedError } from './errors.ts'
 import type { HashPool } from './hash-pool.ts'
 import type { HttpClient } from './http-client.ts'
@@ -56,9 +56,18 @@ function remoteBlobs(root: string, deps: RegistryClientDeps): Blobs {
       const headers = range ? { range: `bytes=${range.start}-${range.end - 1}` } : {}
       const accept = range ? [206] : [200]
       const response = await http.send(at(digest), { method: 'GET', headers, signal, accept })
-      for await (const chunk of response.body) {
-        const bytes: Uint8Array = chunk
-        yield bytes
+      try {
+        for await (const chunk of response.body) {
+          const bytes: Uint8Array = chunk
+          yield bytes
+        }
+      } catch (error) {
+        signal.throwIfAborted()
+        throw new CodedError(
+          'TARGET_UNAVAILABLE',
+          `the connection to ${http.base.host} broke while blob ${digest} was read; try again`,
+          { cause: error },
+        )
       }
     },
     create: (options) => createRemoteBlob(root, options, deps),
@@ -82,7 +91,14 @@ function remoteManifests(name: string, { http }: RegistryClientDeps): Manifests 
       })
       const bytes = new Uint8Array(await response.body.arrayBuffer())
       if (response.statusCode === 404) return undefined
-      const digest = digestOf(bytes)
+      const isTag = reference.kind === 'tag'
+      const digest = digestOf(bytes, isTag ? 'sha256' : digestAlgorithm(reference.digest))
+      if (!isTag && digest !== reference.digest) {
+        throw new CodedError(
+          'DIGEST_INVALID',
+          `${http.base.host} answered ${digest} where ${reference.digest} was asked for; it is damaged`,
+        )
+      }
       const mediaType = String(response.headers['content-type'] ?? '')
       return { bytes, mediaType, digest, size: bytes.length }
     },

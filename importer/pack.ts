@@ -43,102 +43,98 @@ export interface PackDeps {
   readonly progress: Progress
 }
 
-/** Stores the bytes as they come, and proves at the end that they are a whole image. */
-export async function packCopy(
+/** Writes the disk into a layer of the repository as `plan` says, and proves that it is whole. */
+export async function packDisk(
   disk: IncomingDisk,
   plan: StorePlan,
-  { repository, maxVirtualSize, signal, progress }: PackDeps,
+  deps: PackDeps,
 ): Promise<PackedDisk> {
-  assertVirtualSize(disk.detected.virtualSize, maxVirtualSize)
+  const isCopy = plan.how === 'copy'
+  assertVirtualSize(disk.detected.virtualSize, deps.maxVirtualSize)
   await using cleanup = new AsyncDisposableStack()
   const layer = cleanup.use(
-    await openLayer(repository.blobs, {
+    await openLayer(deps.repository.blobs, {
       fileName: plan.fileName,
-      fileSize: disk.length,
-      metadataBound: 0,
+      fileSize: isCopy ? disk.length : undefined,
+      metadataBound: isCopy ? 0 : metadataBound(disk.length ?? deps.maxVirtualSize),
       readBack: disk.detected.format === 'qcow2',
-      signal,
-      onPush: progress.pushed,
+      signal: deps.signal,
+      onPush: deps.progress.pushed,
     }),
   )
+  const file = isCopy ? await copy(disk, layer, deps) : await encode(disk, layer, deps)
+  cleanup.move()
+  return {
+    ...file,
+    layer,
+    plan,
+    detected: disk.detected,
+    [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
+  }
+}
+
+type PackedFile = Pick<
+  PackedDisk,
+  'written' | 'virtualSize' | 'diskSize' | 'fileSize' | 'contentDigest' | 'encoder'
+>
+
+/** The bytes as they come. */
+async function copy(
+  { body, head, detected }: IncomingDisk,
+  layer: LayerWriter,
+  { maxVirtualSize, signal, progress }: PackDeps,
+): Promise<PackedFile> {
   const tail = createTail(tailBytes)
   let size = 0
-  for await (const chunk of disk.body) {
+  for await (const chunk of body) {
     await layer.write(chunk)
     tail.push(chunk)
     size += chunk.length
     // A file may be a little larger than its disk: tables, headers, padding.
     assertVirtualSize(size - maxVirtualSize / 16, maxVirtualSize)
   }
-  checkEnd(disk.detected, { head: disk.head, tail: tail.bytes(), length: size })
-  if (disk.detected.format === 'qcow2') {
-    await checkQcow2Complete(parseQcow2Header(disk.head), {
-      readAt: (offset, length) => layer.readAt(offset, length),
-      fileSize: size,
-      signal,
-    })
+  checkEnd(detected, { head, tail: tail.bytes(), length: size })
+  if (detected.format === 'qcow2') {
+    const readAt = (offset: number, length: number) => layer.readAt(offset, length)
+    await checkQcow2Complete(parseQcow2Header(head), { readAt, fileSize: size, signal })
   }
   progress.stage('digest')
-  const written = await layer.finish({ size, metadata: undefined })
-  cleanup.move()
   return {
-    layer,
-    written,
-    detected: disk.detected,
-    plan,
-    virtualSize: disk.detected.virtualSize ?? size,
+    written: await layer.finish({ size, metadata: undefined }),
+    virtualSize: detected.virtualSize ?? size,
     diskSize: size,
     fileSize: size,
     contentDigest: undefined,
     encoder: undefined,
-    [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
   }
 }
 
-/** Stores a raw disk as our qcow2. */
-export async function packEncoded(
-  disk: IncomingDisk,
-  plan: StorePlan,
-  { repository, clusterPool, scratchFolder, maxVirtualSize, signal, progress }: PackDeps,
-): Promise<PackedDisk> {
-  assertVirtualSize(disk.length, maxVirtualSize)
-  await using cleanup = new AsyncDisposableStack()
-  const layer = cleanup.use(
-    await openLayer(repository.blobs, {
-      fileName: plan.fileName,
-      fileSize: undefined,
-      metadataBound: metadataBound(disk.length ?? maxVirtualSize),
-      signal,
-      onPush: progress.pushed,
-    }),
-  )
+/** A raw disk as our qcow2. */
+async function encode(
+  { body, head, detected }: IncomingDisk,
+  layer: LayerWriter,
+  { clusterPool, scratchFolder, maxVirtualSize, signal, progress }: PackDeps,
+): Promise<PackedFile> {
   const tail = createTail(tailBytes)
-  await using encoded = await encodeQcow2(observed(disk.body, tail.push), {
+  await using encoded = await encodeQcow2(observed(body, tail.push), {
     write: (chunk) => layer.write(chunk),
     maxVirtualSize,
     spillFolder: scratchFolder,
     pool: clusterPool,
     signal,
   })
-  checkEnd(disk.detected, { head: disk.head, tail: tail.bytes(), length: encoded.sourceSize })
+  const { virtualSize, sourceSize, metadataSize, dataSize, contentDigest } = encoded
+  checkEnd(detected, { head, tail: tail.bytes(), length: sourceSize })
   progress.stage('digest')
-  const fileSize = encoded.metadataSize + encoded.dataSize
-  const written = await layer.finish({
-    size: fileSize,
-    metadata: { size: encoded.metadataSize, bytes: encoded.metadata() },
-  })
-  cleanup.move()
+  const fileSize = metadataSize + dataSize
+  const metadata = { size: metadataSize, bytes: encoded.metadata() }
   return {
-    layer,
-    written,
-    detected: disk.detected,
-    plan,
-    virtualSize: encoded.virtualSize,
-    diskSize: encoded.sourceSize,
+    written: await layer.finish({ size: fileSize, metadata }),
+    virtualSize,
+    diskSize: sourceSize,
     fileSize,
-    contentDigest: encoded.contentDigest,
+    contentDigest,
     encoder: encoderVersion,
-    [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
   }
 }
 

@@ -8,7 +8,7 @@ import { verified } from './checksums.ts'
 import { decompress } from './decompress.ts'
 import { pushImage } from './image-push.ts'
 import type { ImportedImage, ImportRequest } from './import-request.ts'
-import { packCopy, packEncoded } from './pack.ts'
+import { packDisk } from './pack.ts'
 import { planStorage } from './plan.ts'
 import { createProgress } from './progress.ts'
 
@@ -51,8 +51,7 @@ export async function importImage(
   if (plan.warning !== undefined) report({ type: 'warning', message: plan.warning })
 
   const disk = { body, head, length, detected }
-  const pack = plan.how === 'encode' ? packEncoded : packCopy
-  await using packed = await pack(disk, plan, { ...deps, repository, signal, progress })
+  await using packed = await packDisk(disk, plan, { ...deps, repository, signal, progress })
   return await pushImage(packed, {
     ...request,
     repository,

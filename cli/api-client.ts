@@ -18,7 +18,15 @@ export function createApiClient(http: HttpClient): { images: Images; imports: Im
     options: SendOptions,
   ): Promise<z.output<Schema>> {
     const response = await http.send(path, options)
-    return schema.parse(await response.body.json())
+    try {
+      return schema.parse(await response.body.json())
+    } catch (error) {
+      throw new CodedError(
+        'TARGET_UNAVAILABLE',
+        `${http.base.origin} does not answer like a dvcr server of this version`,
+        { cause: error },
+      )
+    }
   }
   const get = { method: 'GET', accept: [200] } as const
   const imageAt = (image: ImageReference): string =>

@@ -11,55 +11,245 @@ interface CodeFacts {
  * (spec §error-codes), then come requests, sources and images, and the machine.
  */
 export const errorCodes = {
-  BLOB_UNKNOWN: { status: 404, retryable: false, meaning: 'The repository has no blob with that digest. Push the blob, or check name and digest.' },
-  BLOB_UPLOAD_INVALID: { status: 400, retryable: false, meaning: 'The upload request does not fit the session. Ask the session for its offset and go on from there.' },
-  BLOB_UPLOAD_UNKNOWN: { status: 404, retryable: false, meaning: 'The upload session does not exist, was committed, cancelled, or idle too long. Start a new one.' },
-  DIGEST_INVALID: { status: 400, retryable: false, meaning: 'The digest is malformed, or the bytes do not have it. Send the bytes again; if it stays, the client or the way there damages them.' },
-  MANIFEST_BLOB_UNKNOWN: { status: 404, retryable: false, meaning: 'The manifest names a blob that the repository does not have. Push its blobs first.' },
-  MANIFEST_INVALID: { status: 400, retryable: false, meaning: 'The manifest is not JSON of its media type. The message says where.' },
-  MANIFEST_UNKNOWN: { status: 404, retryable: false, meaning: 'The repository has no manifest by that tag or digest.' },
-  NAME_INVALID: { status: 400, retryable: false, meaning: 'Not a repository name: lower-case letters, digits and . _ - / are allowed, at most 255 characters.' },
+  BLOB_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    meaning:
+      'The repository has no blob with that digest. Push the blob, or check name and digest.',
+  },
+  BLOB_UPLOAD_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning:
+      'The upload request does not fit the session. Ask the session for its offset and go on from there.',
+  },
+  BLOB_UPLOAD_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    meaning:
+      'The upload session does not exist, was committed, cancelled, or idle too long. Start a new one.',
+  },
+  DIGEST_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning:
+      'The digest is malformed, or the bytes do not have it. Send the bytes again; if it stays, the client or the way there damages them.',
+  },
+  MANIFEST_BLOB_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    meaning: 'The manifest names a blob that the repository does not have. Push its blobs first.',
+  },
+  MANIFEST_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning: 'The manifest is not JSON of its media type. The message says where.',
+  },
+  MANIFEST_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    meaning: 'The repository has no manifest by that tag or digest.',
+  },
+  NAME_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning:
+      'Not a repository name: lower-case letters, digits and . _ - / are allowed, at most 255 characters.',
+  },
   NAME_UNKNOWN: { status: 404, retryable: false, meaning: 'The registry has no such repository.' },
-  SIZE_INVALID: { status: 400, retryable: false, meaning: 'The length sent differs from the length declared, or a manifest is larger than the limit.' },
+  SIZE_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning:
+      'The length sent differs from the length declared, or a manifest is larger than the limit.',
+  },
   UNAUTHORIZED: { status: 401, retryable: false, meaning: 'Credentials are needed.' },
-  DENIED: { status: 403, retryable: false, meaning: 'The credentials do not allow this, or the request comes from a page or host that may not use the server.' },
+  DENIED: {
+    status: 403,
+    retryable: false,
+    meaning:
+      'The credentials do not allow this, or the request comes from a page or host that may not use the server.',
+  },
   UNSUPPORTED: { status: 405, retryable: false, meaning: 'The server does not do this.' },
-  TOOMANYREQUESTS: { status: 429, retryable: true, meaning: 'Too many requests at once. Try again after the time in Retry-After.' },
+  TOOMANYREQUESTS: {
+    status: 429,
+    retryable: true,
+    meaning: 'Too many requests at once. Try again after the time in Retry-After.',
+  },
 
-  RANGE_INVALID: { status: 416, retryable: false, meaning: 'The bytes asked for, or the chunk sent, are not where the blob or the upload is. The answer says where it is.' },
-  MANIFEST_TOO_LARGE: { status: 413, retryable: false, meaning: 'The manifest is larger than 4 MiB and some room. Put large data into a blob.' },
-  TAG_INVALID: { status: 400, retryable: false, meaning: 'Not a tag: letters, digits and _ . - are allowed, at most 128 characters.' },
-  TAG_EXISTS: { status: 409, retryable: false, meaning: 'The tag points to another image already. Choose another tag, or replace it (`--replace`, `"replace": true`).' },
-  IMAGE_UNKNOWN: { status: 404, retryable: false, meaning: 'There is no such image. `dvcr images` lists what there is.' },
-  IMPORT_UNKNOWN: { status: 404, retryable: false, meaning: 'There is no such import, or it finished longer ago than imports are kept.' },
-  IDEMPOTENCY_CONFLICT: { status: 409, retryable: false, meaning: 'The Idempotency-Key was used for another request. Use a new key for a new request.' },
-  REQUEST_INVALID: { status: 400, retryable: false, meaning: 'The request or command line is not understood. The message names the field.' },
-  MEDIA_TYPE_REFUSED: { status: 415, retryable: false, meaning: 'The server does not take bodies of that type. Send application/json, application/octet-stream or the manifest\'s type.' },
-  HOST_REFUSED: { status: 421, retryable: false, meaning: 'A server without authentication answers only for this machine\'s own names. Use localhost or 127.0.0.1.' },
-  ORIGIN_REFUSED: { status: 403, retryable: false, meaning: 'A web page of another site tried to use the server.' },
+  RANGE_INVALID: {
+    status: 416,
+    retryable: false,
+    meaning:
+      'The bytes asked for, or the chunk sent, are not where the blob or the upload is. The answer says where it is.',
+  },
+  MANIFEST_TOO_LARGE: {
+    status: 413,
+    retryable: false,
+    meaning: 'The manifest is larger than 4 MiB and some room. Put large data into a blob.',
+  },
+  TAG_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning: 'Not a tag: letters, digits and _ . - are allowed, at most 128 characters.',
+  },
+  TAG_EXISTS: {
+    status: 409,
+    retryable: false,
+    meaning:
+      'The tag points to another image already. Choose another tag, or replace it (`--replace`, `"replace": true`).',
+  },
+  IMAGE_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    meaning: 'There is no such image. `dvcr images` lists what there is.',
+  },
+  IMPORT_UNKNOWN: {
+    status: 404,
+    retryable: false,
+    meaning: 'There is no such import, or it finished longer ago than imports are kept.',
+  },
+  IDEMPOTENCY_CONFLICT: {
+    status: 409,
+    retryable: false,
+    meaning: 'The Idempotency-Key was used for another request. Use a new key for a new request.',
+  },
+  REQUEST_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning: 'The request or command line is not understood. The message names the field.',
+  },
+  MEDIA_TYPE_REFUSED: {
+    status: 415,
+    retryable: false,
+    meaning:
+      "The server does not take bodies of that type. Send application/json, application/octet-stream or the manifest's type.",
+  },
+  HOST_REFUSED: {
+    status: 421,
+    retryable: false,
+    meaning:
+      "A server without authentication answers only for this machine's own names. Use localhost or 127.0.0.1.",
+  },
+  ORIGIN_REFUSED: {
+    status: 403,
+    retryable: false,
+    meaning: 'A web page of another site tried to use the server.',
+  },
 
-  SOURCE_INVALID: { status: 400, retryable: false, meaning: 'The source is not something that can be imported: not http(s), a folder, an answer other than 200, too many redirects, a redirect from https to http.' },
-  SOURCE_UNAVAILABLE: { status: 502, retryable: true, meaning: 'The source does not answer: refused, unknown host, time-out, or 5xx. Tried several times; try again later.' },
-  SOURCE_NOT_FOUND: { status: 422, retryable: false, meaning: 'The source does not exist (404, 410, no such file). Check the address.' },
-  SOURCE_DENIED: { status: 422, retryable: false, meaning: 'The source needs other credentials or rights.' },
-  SOURCE_TLS_INVALID: { status: 422, retryable: false, meaning: 'The certificate of the source is not trusted or does not match.' },
-  SOURCE_TRUNCATED: { status: 502, retryable: true, meaning: 'The transfer broke before the end and could not be continued from there. Import again.' },
-  SOURCE_CHANGED: { status: 422, retryable: false, meaning: 'The source became another file while it was read. Import again.' },
-  CHECKSUM_MISMATCH: { status: 422, retryable: false, meaning: 'The transferred bytes do not have the expected checksum. Both values are in the message.' },
-  COMPRESSION_INVALID: { status: 422, retryable: false, meaning: 'The gzip, xz or zstd data is damaged, truncated, or followed by other bytes.' },
-  FORMAT_UNKNOWN: { status: 422, retryable: false, meaning: 'The bytes are not a disk image: empty, too short, text, or a web page. Check that the address is a direct download.' },
-  FORMAT_UNSUPPORTED: { status: 422, retryable: false, meaning: 'The format is known but cannot be imported (yet). The message says how to convert it.' },
-  IMAGE_UNSAFE: { status: 422, retryable: false, meaning: 'The image refers to other files, is encrypted, claims two formats, or its tables are not sane.' },
-  IMAGE_INCOMPLETE: { status: 422, retryable: false, meaning: 'The image ends before the data that its own tables name. Get it again.' },
-  SIZE_EXCEEDED: { status: 413, retryable: false, meaning: 'The disk, or the memory its decompression needs, is larger than allowed (`maxVirtualSize`).' },
+  SOURCE_INVALID: {
+    status: 400,
+    retryable: false,
+    meaning:
+      'The source is not something that can be imported: not http(s), a folder, an answer other than 200, too many redirects, a redirect from https to http.',
+  },
+  SOURCE_UNAVAILABLE: {
+    status: 502,
+    retryable: true,
+    meaning:
+      'The source does not answer: refused, unknown host, time-out, or 5xx. Tried several times; try again later.',
+  },
+  SOURCE_NOT_FOUND: {
+    status: 422,
+    retryable: false,
+    meaning: 'The source does not exist (404, 410, no such file). Check the address.',
+  },
+  SOURCE_DENIED: {
+    status: 422,
+    retryable: false,
+    meaning: 'The source needs other credentials or rights.',
+  },
+  SOURCE_TLS_INVALID: {
+    status: 422,
+    retryable: false,
+    meaning: 'The certificate of the source is not trusted or does not match.',
+  },
+  SOURCE_TRUNCATED: {
+    status: 502,
+    retryable: true,
+    meaning:
+      'The transfer broke before the end and could not be continued from there. Import again.',
+  },
+  SOURCE_CHANGED: {
+    status: 422,
+    retryable: false,
+    meaning: 'The source became another file while it was read. Import again.',
+  },
+  CHECKSUM_MISMATCH: {
+    status: 422,
+    retryable: false,
+    meaning:
+      'The transferred bytes do not have the expected checksum. Both values are in the message.',
+  },
+  COMPRESSION_INVALID: {
+    status: 422,
+    retryable: false,
+    meaning: 'The gzip, xz or zstd data is damaged, truncated, or followed by other bytes.',
+  },
+  FORMAT_UNKNOWN: {
+    status: 422,
+    retryable: false,
+    meaning:
+      'The bytes are not a disk image: empty, too short, text, or a web page. Check that the address is a direct download.',
+  },
+  FORMAT_UNSUPPORTED: {
+    status: 422,
+    retryable: false,
+    meaning:
+      'The format is known but cannot be imported (yet). The message says how to convert it.',
+  },
+  IMAGE_UNSAFE: {
+    status: 422,
+    retryable: false,
+    meaning:
+      'The image refers to other files, is encrypted, claims two formats, or its tables are not sane.',
+  },
+  IMAGE_INCOMPLETE: {
+    status: 422,
+    retryable: false,
+    meaning: 'The image ends before the data that its own tables name. Get it again.',
+  },
+  SIZE_EXCEEDED: {
+    status: 413,
+    retryable: false,
+    meaning:
+      'The disk, or the memory its decompression needs, is larger than allowed (`maxVirtualSize`).',
+  },
 
-  TARGET_UNAVAILABLE: { status: 502, retryable: true, meaning: 'The registry that images are put into does not answer. Is `dvcr serve` running there?' },
-  STORAGE_FULL: { status: 507, retryable: true, meaning: 'No space left on the storage. Free space or remove images, then retry.' },
-  STORE_LOCKED: { status: 503, retryable: true, meaning: 'Another process owns the folder; the message names it. Use its server (`--server`), or stop it.' },
-  LAYOUT_UNKNOWN: { status: 500, retryable: false, meaning: 'The folder is not a store of this version. Choose an empty folder, or the version that wrote it.' },
-  SETTING_INVALID: { status: 500, retryable: false, meaning: 'A setting is wrong; the message names it in every spelling.' },
+  TARGET_UNAVAILABLE: {
+    status: 502,
+    retryable: true,
+    meaning:
+      'The registry that images are put into does not answer. Is `dvcr serve` running there?',
+  },
+  STORAGE_FULL: {
+    status: 507,
+    retryable: true,
+    meaning: 'No space left on the storage. Free space or remove images, then retry.',
+  },
+  STORE_LOCKED: {
+    status: 503,
+    retryable: true,
+    meaning:
+      'Another process owns the folder; the message names it. Use its server (`--server`), or stop it.',
+  },
+  LAYOUT_UNKNOWN: {
+    status: 500,
+    retryable: false,
+    meaning:
+      'The folder is not a store of this version. Choose an empty folder, or the version that wrote it.',
+  },
+  SETTING_INVALID: {
+    status: 500,
+    retryable: false,
+    meaning: 'A setting is wrong; the message names it in every spelling.',
+  },
   CANCELLED: { status: 409, retryable: false, meaning: 'It was cancelled or interrupted.' },
-  UNAVAILABLE: { status: 503, retryable: true, meaning: 'The server is stopping, or something it needs is missing on this machine.' },
+  UNAVAILABLE: {
+    status: 503,
+    retryable: true,
+    meaning: 'The server is stopping, or something it needs is missing on this machine.',
+  },
   UNKNOWN: { status: 500, retryable: false, meaning: 'A defect of ours; the log has the cause.' },
 } as const satisfies Record<string, CodeFacts>
 

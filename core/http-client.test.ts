@@ -66,8 +66,29 @@ test.each([
   await using setup = await against(answering(418, body))
   const failed: unknown = await setup.client.send('/a', get).catch((error: unknown) => error)
   expect(failed).toBeInstanceOf(CodedError)
-  expect(failed).toMatchObject({ code: 'TARGET_UNAVAILABLE' })
+  expect(failed).toMatchObject({ code: 'REQUEST_INVALID', retryable: false })
   expect(String(failed)).toContain(message)
+})
+
+test.each([
+  [401, 'UNAUTHORIZED'],
+  [403, 'DENIED'],
+  [413, 'SIZE_INVALID'],
+  [429, 'TOOMANYREQUESTS'],
+  [502, 'TARGET_UNAVAILABLE'],
+  [204, 'TARGET_UNAVAILABLE'],
+])('status %i without words of ours is %s', async (status, code) => {
+  await using setup = await against(answering(status, ''))
+  await expect(setup.client.send('/', get)).rejects.toMatchObject({ code })
+})
+
+test('an error body without an end is read only so far', async () => {
+  await using setup = await against((_request, response) => {
+    response.writeHead(500)
+    const sending = setInterval(() => response.write(Buffer.alloc(65_536)), 1)
+    response.on('close', () => clearInterval(sending))
+  })
+  await expect(setup.client.send('/', get)).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' })
 })
 
 test('a body may be bytes or a stream', async () => {

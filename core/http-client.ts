@@ -1,6 +1,9 @@
 import { Readable } from 'node:stream'
 import { Agent, request, type Dispatcher } from 'undici'
+import type { ErrorCode } from './error-codes.ts'
 import { CodedError, reportedError } from './errors.ts'
+
+const mostErrorBytes = 64 * 1024
 
 export interface SendOptions {
   readonly method: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH' | 'DELETE'
@@ -63,11 +66,41 @@ function sendable(body: Uint8Array | AsyncIterable<Uint8Array>): Uint8Array | Re
   return body instanceof Uint8Array ? body : Readable.from(body, { objectMode: false })
 }
 
+/** Where the body names no code of ours. */
+const codeOfStatus: Readonly<Record<number, ErrorCode>> = {
+  401: 'UNAUTHORIZED',
+  403: 'DENIED',
+  405: 'UNSUPPORTED',
+  408: 'TARGET_UNAVAILABLE',
+  413: 'SIZE_INVALID',
+  429: 'TOOMANYREQUESTS',
+}
+
 async function failure(response: Dispatcher.ResponseData, what: string): Promise<CodedError> {
-  const text = await response.body.text().catch(() => '')
+  const text = await startOf(response.body)
   const said = firstError(text)
   const message = said?.message ?? `${what} answered ${response.statusCode}`
-  return reportedError(said?.code ?? '', message, 'TARGET_UNAVAILABLE')
+  const { statusCode: status } = response
+  const isRefusal = status >= 400 && status < 500
+  const byStatus = codeOfStatus[status] ?? (isRefusal ? 'REQUEST_INVALID' : 'TARGET_UNAVAILABLE')
+  return reportedError(said?.code ?? '', message, byStatus)
+}
+
+/** The first bytes of an error's body; a server may send anything. */
+async function startOf(body: Dispatcher.ResponseData['body']): Promise<string> {
+  const chunks: Uint8Array[] = []
+  let size = 0
+  try {
+    for await (const chunk of body) {
+      const bytes: Uint8Array = chunk
+      chunks.push(bytes)
+      size += bytes.length
+      if (size >= mostErrorBytes) break
+    }
+  } catch {
+    // The status says enough where the body breaks.
+  }
+  return Buffer.concat(chunks).toString()
 }
 
 function firstError(text: string): { code: string; message: string } | undefined {

@@ -22,7 +22,8 @@ export function parseSize(text: string): number {
 export function formatSize(bytes: number): string {
   let unit = 0
   let value = bytes
-  while (value >= 1024 && unit < units.length - 1) {
+  // 1023.96 would be shown as 1024.0.
+  while (value >= 1023.95 && unit < units.length - 1) {
     value /= 1024
     unit++
   }
@@ -32,7 +33,7 @@ export function formatSize(bytes: number): string {
 /** `1h02m`, `3m10s` or `4.2s`, for people. */
 export function formatDuration(ms: number): string {
   const seconds = ms / 1000
-  if (seconds < 60) return `${seconds.toFixed(1)}s`
+  if (seconds < 59.95) return `${seconds.toFixed(1)}s`
   const whole = Math.round(seconds)
   const pad = (value: number): string => String(value).padStart(2, '0')
   if (whole < 3600) return `${Math.floor(whole / 60)}m${pad(whole % 60)}s`

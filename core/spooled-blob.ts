@@ -47,7 +47,7 @@ export async function createSpooledBlob(
     await known.body.dump()
     if (known.statusCode === 200) return
     const at = await sendUpload(await startUpload(root, http, signal), contents(), http, signal)
-    await endUpload(at, wanted, http)
+    await endUpload(at, wanted, http, signal)
   }
 
   return {

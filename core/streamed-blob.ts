@@ -43,7 +43,7 @@ export async function createStreamedBlob(
     },
     async commit() {
       if (!digest) throw misuse('commit')
-      await endUpload(at, digest, http)
+      await endUpload(at, digest, http, signal)
       ended = true
     },
     async abort() {

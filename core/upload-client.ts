@@ -43,11 +43,17 @@ export async function sendUpload(
 }
 
 /** Makes the upload the blob `digest`; the registry refuses it where the bytes differ. @see §end-6 */
-export async function endUpload(at: string, digest: string, http: HttpClient): Promise<void> {
+export async function endUpload(
+  at: string,
+  digest: string,
+  http: HttpClient,
+  signal: AbortSignal,
+): Promise<void> {
   const query = `${at.includes('?') ? '&' : '?'}digest=${encodeURIComponent(digest)}`
   const response = await http.send(`${at}${query}`, {
     method: 'PUT',
     body: new Uint8Array(0),
+    signal,
     accept: [201],
   })
   await response.body.dump()

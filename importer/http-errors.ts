@@ -11,6 +11,12 @@ export function httpStatusError(status: number, label: string): CodedError {
       `${label} answered ${status}: it needs other credentials (https://user:password@host/…)`,
     )
   }
+  if (status === 416) {
+    return new CodedError(
+      'SOURCE_CHANGED',
+      `${label} is shorter than it was when the transfer started; import it again`,
+    )
+  }
   if (status >= 500 || status === 429 || status === 408) {
     return new CodedError('SOURCE_UNAVAILABLE', `${label} answered ${status}; try again later`)
   }

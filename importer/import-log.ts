@@ -1,6 +1,6 @@
 import type { ObjectStore } from '../core/object-store.ts'
 import type { Log } from '../core/log.ts'
-import { isFinished, storedImportSchema, type StoredImport } from './import-record.ts'
+import { finishedBefore, storedImportSchema, type StoredImport } from './import-record.ts'
 
 const folder = 'v1/imports/'
 
@@ -9,6 +9,7 @@ export interface ImportLog {
   /** All that are kept; those finished before `olderThan` are removed. */
   load(olderThan: Date): Promise<StoredImport[]>
   save(stored: StoredImport): Promise<void>
+  remove(id: string): Promise<void>
 }
 
 export function createImportLog(objects: ObjectStore, log: Log): ImportLog {
@@ -24,9 +25,7 @@ export function createImportLog(objects: ObjectStore, log: Log): ImportLog {
           log.warn({ key, reason: parsed.error.message }, 'import record is unreadable, left out')
           continue
         }
-        const { record } = parsed.data
-        const endedAt = record.finishedAt === undefined ? undefined : new Date(record.finishedAt)
-        if (isFinished(record) && endedAt && endedAt < olderThan) await objects.delete(key)
+        if (finishedBefore(parsed.data.record, olderThan)) await objects.delete(key)
         else kept.push(parsed.data)
       }
       return kept
@@ -34,6 +33,9 @@ export function createImportLog(objects: ObjectStore, log: Log): ImportLog {
     async save(stored) {
       const bytes = Buffer.from(JSON.stringify(stored))
       await objects.put(keyOf(stored.record.id), bytes, 'always')
+    },
+    async remove(id) {
+      await objects.delete(keyOf(id))
     },
   }
 }

@@ -6,6 +6,7 @@ import type { ImportedImage } from './import-request.ts'
 import {
   checkNewImport,
   imageOf,
+  finishedBefore,
   isFinished,
   newImportRecord,
   type ImportRecord,
@@ -29,6 +30,8 @@ export interface ImportQueueDeps extends PipelineDeps {
   /** Waits before the next try after a failure of the source that may pass. */
   readonly retryDelaysMs: readonly number[]
 }
+
+const hourMs = 60 * 60 * 1000
 
 /**
  * The imports of this process. Those that a killed process left unfinished start again. Disposing
@@ -184,7 +187,20 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     }
   }
 
-  for (const stored of await deps.records.load(new Date(Date.now() - deps.retentionMs))) {
+  const keptSince = (): Date => new Date(Date.now() - deps.retentionMs)
+
+  async function forgetOld(): Promise<void> {
+    for (const [id, { tracker }] of imports) {
+      if (!finishedBefore(tracker.record, keptSince())) continue
+      await deps.records.remove(id)
+      imports.delete(id)
+    }
+  }
+  const forgetting = setInterval(() => {
+    forgetOld().catch((error: unknown) => deps.log.error({ err: error }, 'cannot remove records'))
+  }, hourMs).unref()
+
+  for (const stored of await deps.records.load(keptSince())) {
     const state = isFinished(stored.record) ? stored.record.state : 'queued'
     add({ ...stored, record: { ...stored.record, state } })
   }
@@ -218,6 +234,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
       return tracker.record
     },
     async [Symbol.asyncDispose]() {
+      clearInterval(forgetting)
       stopping.abort(new CodedError('UNAVAILABLE', 'the server is stopping'))
       await Promise.all([...running.values()].map(({ done }) => done))
     },

@@ -138,6 +138,11 @@ export function imageOf(
   }
 }
 
+/** True for an import whose end lies before `time`. */
+export function finishedBefore({ finishedAt }: ImportRecord, time: Date): boolean {
+  return finishedAt !== undefined && new Date(finishedAt) < time
+}
+
 /** True once nothing changes any more. */
 export function isFinished({ state }: Pick<ImportRecord, 'state'>): boolean {
   return state !== 'queued' && state !== 'running'

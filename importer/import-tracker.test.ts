@@ -112,3 +112,14 @@ test('a slow watcher sees the newest record next, not each one', async () => {
   expect((await records.next()).value).toMatchObject({ attempts: 5 })
   await records.return()
 })
+
+test('a second attempt is shown once it gets further than the first', () => {
+  const tracker = newTracker()
+  tracker.report(progress('transfer', 600, 1000))
+  for (const event of [progress('connect'), progress('transfer', 100, 1000)]) {
+    tracker.report(event)
+    expect(tracker.record).toMatchObject({ stage: 'transfer', progress: { bytes: 600 } })
+  }
+  tracker.report(progress('transfer', 700, 1000))
+  expect(tracker.record.progress.bytes).toBe(700)
+})

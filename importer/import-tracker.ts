@@ -1,4 +1,4 @@
-import type { ImportEvent, Report } from '../core/report.ts'
+import { importStages, type ImportEvent, type Report } from '../core/report.ts'
 import { isFinished, type ImportRecord } from './import-record.ts'
 import { createSpeed } from './speed.ts'
 
@@ -47,7 +47,11 @@ export function createImportTracker(initial: ImportRecord): ImportTracker {
   }
 
   function progressed({ stage, bytes, totalBytes }: ImportEvent & { type: 'progress' }): void {
+    const known = record.stage === undefined ? -1 : importStages.indexOf(record.stage)
+    // A transfer that starts again is shown when it gets further than the one before.
+    if (importStages.indexOf(stage) < known) return
     const entered = stage !== record.stage
+    if (!entered && bytes < record.progress.bytes) return
     // Only transfers count bytes; what follows keeps showing how much was moved.
     if (stage === 'transfer' || stage === 'push') {
       const nowMs = performance.now()

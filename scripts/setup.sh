@@ -62,6 +62,8 @@ needed="
   mkfs.vfat:dosfstools
   mcopy:mtools
   fakeroot:fakeroot
+  bsdtar:libarchive-tools
+  python3:python3
 "
 missing=
 for entry in $needed; do

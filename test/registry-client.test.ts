@@ -2,18 +2,25 @@ import { randomBytes } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { expect, test } from 'vitest'
 import { digestOf } from '../core/digest.ts'
+import type { HashPool } from '../core/hash-pool.ts'
 import { createHttpClient } from '../core/http-client.ts'
 import { createLog } from '../core/log.ts'
 import { createRegistryClient } from '../core/registry-client.ts'
 import type { Registry } from '../core/registry.ts'
+import type { ImportEvent } from '../core/report.ts'
+import { createClusterPool } from '../converter/cluster-pool.ts'
+import { openStreamSource } from '../importer/file-source.ts'
+import { importImage } from '../importer/pipeline.ts'
 import { createMetrics } from '../registry/metrics.ts'
 import { createServer } from '../registry/server.ts'
+import { smallDisk } from './fixtures/queue-setup.ts'
 import { createTempFolder } from './fixtures/temp-folder.ts'
 import { openTempStore } from './fixtures/temp-store.ts'
 import { registryContract } from './registry-contract.ts'
 
 interface Remote extends AsyncDisposable {
   readonly registry: Registry
+  readonly hashPool: HashPool
   readonly scratchFolder: string
 }
 
@@ -26,9 +33,10 @@ async function openRemote(): Promise<Remote> {
   const http = createHttpClient(new URL(await app.listen({ host: '127.0.0.1', port: 0 })))
   owned.use(http)
   const { path: scratchFolder } = owned.use(await createTempFolder())
-  const registry = createRegistryClient({ http, hashPool: store.hashPool, scratchFolder })
+  const { hashPool } = store
+  const registry = createRegistryClient({ http, hashPool, scratchFolder })
   const stack = owned.move()
-  return { registry, scratchFolder, [Symbol.asyncDispose]: () => stack.disposeAsync() }
+  return { registry, hashPool, scratchFolder, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
 
 registryContract('a server over HTTP', openRemote)
@@ -117,4 +125,32 @@ test('the signal of a blob stops its way to the registry', async () => {
     await expect(ending()).rejects.toThrow('no longer wanted')
     await writer.abort()
   }
+})
+
+async function* diskBytes(): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < smallDisk.length; at += 50_000) yield smallDisk.subarray(at, at + 50_000)
+}
+
+test.each([
+  ['kept here first', 'auto', ['connect', 'transfer', 'digest', 'push', 'commit']],
+  ['sent as it comes', 'as-is', ['connect', 'transfer', 'digest', 'commit']],
+] as const)('an import that is %s passes its stages in order', async (_what, store, expected) => {
+  await using remote = await openRemote()
+  await using clusterPool = createClusterPool({ threads: 1 })
+  const events: ImportEvent[] = []
+  const source = { ...openStreamSource('disk.raw', diskBytes()), length: smallDisk.length }
+  await importImage(
+    {
+      openSource: () => Promise.resolve(source),
+      name: 'a',
+      tag: '1',
+      replace: false,
+      store,
+      checksums: {},
+    },
+    { ...remote, clusterPool, maxVirtualSize: 2 ** 30 },
+    { signal, report: (event) => events.push(event) },
+  )
+  const stages = events.flatMap((event) => (event.type === 'progress' ? [event.stage] : []))
+  expect(stages.filter((stage, at) => stage !== stages[at - 1])).toEqual(expected)
 })

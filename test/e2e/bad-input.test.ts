@@ -45,10 +45,14 @@ beforeAll(async () => {
   server = owned.use(await startDvcr({ data, args: ['--max-virtual-size', '64Mi'] }))
   imports = createImportsApi(server.url)
   const { state } = await imports.run({ source: `${nginx.url}/boot-sector.raw`, name: 'kept' })
-  expect(state).toBe('succeeded')
+  if (state !== 'succeeded') throw new Error(`the good import ended as ${state}`)
   before = await readState()
 })
 afterAll(() => owned.disposeAsync())
+
+async function expectUnchanged(): Promise<void> {
+  expect(await readState()).toEqual(before)
+}
 
 function importUrl(source: string, image: string, ...flags: readonly string[]) {
   return dvcr(['import', source, image, '--server', server.url, ...flags])
@@ -70,7 +74,7 @@ async function expectFailure(
 }
 
 describe('an import that fails leaves nothing', () => {
-  afterEach(async () => expect(await readState()).toEqual(before))
+  afterEach(expectUnchanged)
 
   it.each<[Behaviour, string, number, RegExp]>([
     ['not-found', 'SOURCE_NOT_FOUND', failed, /answered 404/],

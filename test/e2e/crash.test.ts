@@ -13,7 +13,7 @@ import { startGatedSource } from './gated-source.ts'
 import { createImportsApi, readVisible, type WantedImport } from './imports-api.ts'
 import { isNightly } from './nightly.ts'
 import { printedImport } from './printed-import.ts'
-import { expectSameDisk, pullImage, sha256OfFile } from './pulled-image.ts'
+import { expectSameDisk, pullImage } from './pulled-image.ts'
 import { createSeededRandom } from './seeded-random.ts'
 import { readStoreFolder } from './store-folder.ts'
 
@@ -91,7 +91,8 @@ describe('dvcr serve killed during an import', () => {
     await using server = await startDvcr({ data: data.path })
     const imports = createImportsApi(server.url)
     const visible = await readVisible(server.url)
-    if (visible['crash/disk']) expect(blobs).toContain(expected?.layer)
+    const isVisible = visible['crash/disk'] !== undefined
+    expect(isVisible && !blobs.includes(expected?.layer ?? '')).toBe(false)
     const record = await imports.finished(id)
     expect(record.error).toBeUndefined()
     expect(record).toMatchObject({ state: 'succeeded', image: { digest: expected?.digest } })
@@ -100,11 +101,7 @@ describe('dvcr serve killed during an import', () => {
     await using folder = await createTempFolder()
     const pulled = await pullImage(server, 'crash/disk:latest', { folder: folder.path })
     expect(pulled).toMatchObject({ manifestDigest: expected?.digest, layerDigest: expected?.layer })
-    if (file === 'disk.qcow2') {
-      expect(await sha256OfFile(pulled.diskPath)).toBe(await sha256OfFile(join(www, file)))
-    } else {
-      await expectSameDisk(pulled.diskPath, join(www, 'disk.raw'))
-    }
+    await expectSameDisk(pulled.diskPath, join(www, 'disk.raw'))
     const after = await readStoreFolder(data.path)
     expect(after).toMatchObject({ broken: [], orphans: [], uploads: [], scratch: [] })
     expect(after.blobs).toHaveLength(3)

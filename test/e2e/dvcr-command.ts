@@ -2,7 +2,7 @@ import { execa } from 'execa'
 import { join } from 'node:path'
 
 /** The program from the clone, as its users run it. */
-export const dvcrProgram = join(import.meta.dirname, '../../bin/dvcr')
+const dvcrProgram = join(import.meta.dirname, '../../bin/dvcr')
 
 export interface Outcome {
   readonly exitCode: number | undefined

@@ -139,21 +139,24 @@ it.each([
   expect((exitCode === 0 ? outcome.stdout : outcome.stderr).length).toBeGreaterThan(20)
 })
 
-it.each(['SIGINT', 'SIGTERM'] as const)('%s ends an import by a server and cancels it', async (signal) => {
-  await using gated = await startGatedSource(body)
-  const name = `stopped/${signal.toLowerCase()}`
-  const args = ['import', gated.url, `${name}:1`, '--server', server.url]
-  const command = startCommand(args)
-  await gated.held()
-  command.kill(signal)
-  await gated.left()
-  const { exitCode, stderr } = await command.ended
-  expect(exitCode).toBe(130)
-  expect(stderr).toContain('dvcr: interrupted')
-  const [record] = await createImportsApi(server.url).list(`?name=${name}`)
-  expect(record?.state).toBe('cancelled')
-  expect(await readVisible(server.url)).not.toHaveProperty(name)
-})
+it.each(['SIGINT', 'SIGTERM'] as const)(
+  '%s ends an import by a server and cancels it',
+  async (signal) => {
+    await using gated = await startGatedSource(body)
+    const name = `stopped/${signal.toLowerCase()}`
+    const args = ['import', gated.url, `${name}:1`, '--server', server.url]
+    const command = startCommand(args)
+    await gated.held()
+    command.kill(signal)
+    await gated.left()
+    const { exitCode, stderr } = await command.ended
+    expect(exitCode).toBe(130)
+    expect(stderr).toContain('dvcr: interrupted')
+    const [record] = await createImportsApi(server.url).list(`?name=${name}`)
+    expect(record?.state).toBe('cancelled')
+    expect(await readVisible(server.url)).not.toHaveProperty(name)
+  },
+)
 
 it('Ctrl-C during an import into a folder leaves the folder as it was', async () => {
   const before = await readStoreFolder(folder)

@@ -1,7 +1,8 @@
-import { readFile, symlink } from 'node:fs/promises'
+import { execa } from 'execa'
+import { readFile, symlink, writeFile } from 'node:fs/promises'
 import { basename, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { bootSectorLine } from '../fixtures/boot-sector.ts'
+import { bootSectorDisk, bootSectorLine } from '../fixtures/boot-sector.ts'
 import {
   compressedVariants,
   diskImage,
@@ -28,6 +29,8 @@ import { readStoreFolder } from './store-folder.ts'
 
 const rawVariants = ['raw', ...compressedVariants] as const
 const bootTimeoutMs = 120_000
+/** 100 bytes into a sector. */
+const oddSize = 1024 * 1024 + 100
 
 const owned = new AsyncDisposableStack()
 let nginx: RunningServer
@@ -38,6 +41,13 @@ beforeAll(async () => {
   const www = owned.use(await createTempFolder()).path
   await linkImages(www, 'boot-sector', [...rawVariants, ...qcow2Variants, ...refusedVariants])
   await symlink(grubRescueIso, join(www, basename(grubRescueIso)))
+  await writeFile(
+    join(www, 'odd.raw'),
+    bootSectorDisk({ size: oddSize + 412 }).subarray(0, oddSize),
+  )
+  const wrap =
+    'gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; zstd -q qcow2.gz.xz'
+  await execa('sh', ['-euc', wrap], { cwd: www })
   nginx = owned.use(await startNginx(www))
   data = owned.use(await createTempFolder()).path
   server = owned.use(await startDvcr({ data }))
@@ -90,9 +100,16 @@ describe('a raw disk', () => {
   it('with --store as-is keeps its bytes, with a warning', async () => {
     await using folder = await createTempFolder()
     const source = sourceOf('raw.zst')
-    const outcome = await dvcr(
-      ['import', source, 'as-is:1', '--store', 'as-is', '--server', server.url, '--json'],
-    )
+    const outcome = await dvcr([
+      'import',
+      source,
+      'as-is:1',
+      '--store',
+      'as-is',
+      '--server',
+      server.url,
+      '--json',
+    ])
     expect(printedImport(outcome).storedFormat).toBe('raw')
     expect(outcome.stderr).toContain('warning: stored as raw')
     const pulled = await pullImage(server, 'as-is:1', {
@@ -105,6 +122,19 @@ describe('a raw disk', () => {
     expect(chunks).toEqual(await expectedChunkList(pulled.layerPath))
     expect(chunks.length).toBe(24 + 5 * 32)
     await expectBoots(pulled.diskPath, 'raw')
+  })
+
+  it('that ends inside a sector keeps its exact size and bytes', async () => {
+    await using folder = await createTempFolder()
+    const printed = await importByCommand(`${nginx.url}/odd.raw`, 'odd:1')
+    expect(printed.virtualSize).toBe(oddSize + 412)
+    const pulled = await pullImage(server, 'odd:1', { folder: folder.path })
+    expect(pulled.annotations['io.dvcr.disk.exact-size']).toBe(String(oddSize))
+    const back = join(folder.path, 'back.raw')
+    await execa('qemu-img', ['convert', '-f', 'qcow2', '-O', 'raw', pulled.diskPath, back])
+    const source = bootSectorDisk({ size: oddSize + 412 }).subarray(0, oddSize)
+    const padded = Buffer.concat([source, Buffer.alloc(412)])
+    expect(Buffer.compare(await readFile(back), padded)).toBe(0)
   })
 
   it('imported twice gives the same manifest digest', async () => {
@@ -143,6 +173,18 @@ describe('what is stored as it came', () => {
     await expectBoots(pulled.diskPath, 'qcow2')
   })
 
+  it('a qcow2 wrapped once or twice gives the layer of the bare one', async () => {
+    const bare = await importByCommand(sourceOf('zstd.qcow2'), 'wrapped:bare')
+    const once = await importByCommand(`${nginx.url}/qcow2.gz`, 'wrapped:once')
+    const twice = await importByCommand(`${nginx.url}/qcow2.gz.xz`, 'wrapped:twice')
+    expect(once.layerDigest).toBe(bare.layerDigest)
+    expect(twice.layerDigest).toBe(bare.layerDigest)
+    const thrice = `${nginx.url}/qcow2.gz.xz.zst`
+    const refused = await dvcr(['import', thrice, 'wrapped:thrice', '--server', server.url])
+    expect(refused.exitCode).toBe(1)
+    expect(refused.stderr).toContain('dvcr: FORMAT_UNSUPPORTED: compressed more than 2 times')
+  })
+
   it('a bootable ISO keeps its bytes and boots', async () => {
     await using folder = await createTempFolder()
     const source = `${nginx.url}/${basename(grubRescueIso)}`
@@ -159,9 +201,7 @@ describe('what is stored as it came', () => {
 })
 
 it.each(refusedVariants)('a disk as %s is known and refused', async (variant) => {
-  const outcome = await dvcr(
-    ['import', sourceOf(variant), 'refused:1', '--server', server.url],
-  )
+  const outcome = await dvcr(['import', sourceOf(variant), 'refused:1', '--server', server.url])
   expect(outcome.exitCode).toBe(1)
   expect(outcome.stderr).toContain(`FORMAT_UNSUPPORTED: ${variant} images cannot be imported yet`)
   const [record] = await createImportsApi(server.url).list('?name=refused&limit=1')

@@ -132,7 +132,9 @@ describe('the event stream', () => {
     const events = await reading
     expect(events.at(-1)).toEqual(await imports.get(id))
     expect(events.at(-1)?.state).toBe('succeeded')
-    expect(events.some(({ state, stage }) => state === 'running' && stage === 'transfer')).toBe(true)
+    expect(events.some(({ state, stage }) => state === 'running' && stage === 'transfer')).toBe(
+      true,
+    )
     const bytes = events.map(({ progress }) => progress.bytes)
     expect(bytes).toEqual([...bytes].sort((a, b) => a - b))
     expect(bytes.at(-1)).toBe(body.length)

@@ -42,7 +42,7 @@ export function createImportsApi(url: string): ImportsApi {
     async create(wanted) {
       const response = await api.post(wanted)
       const answer = await response.json()
-      expect(response.status, JSON.stringify(answer)).toBe(202)
+      expect({ status: response.status, answer }).toMatchObject({ status: 202 })
       return importRecordSchema.parse(answer)
     },
     run: async (wanted) => api.finished((await api.create(wanted)).id),

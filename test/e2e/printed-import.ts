@@ -7,6 +7,6 @@ const printedSchema = importedImageSchema.extend({ name: z.string(), tag: z.stri
 
 /** What `dvcr import --json` printed; fails the test unless the import succeeded. */
 export function printedImport({ exitCode, stdout, stderr }: Outcome) {
-  expect(exitCode, stderr).toBe(0)
+  expect({ exitCode, stderr }).toMatchObject({ exitCode: 0 })
   return printedSchema.parse(JSON.parse(stdout))
 }

@@ -43,8 +43,7 @@ export async function pullImage(
   const from = `docker://${host}/${image}`
   const options = ['--src-tls-verify=false', '--preserve-digests', '--quiet', '--insecure-policy']
   await execa('skopeo', ['copy', ...options, from, `oci:${layout}:pulled`])
-  const blobPath = (digest: string) =>
-    join(layout, 'blobs/sha256', digestHex(parseDigest(digest)))
+  const blobPath = (digest: string) => join(layout, 'blobs/sha256', digestHex(parseDigest(digest)))
   const readBlob = (digest: string) => readFile(blobPath(digest))
 
   const index = indexSchema.parse(JSON.parse(await readFile(join(layout, 'index.json'), 'utf8')))

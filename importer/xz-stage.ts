@@ -5,11 +5,14 @@ import { inPieces, type Bytes } from '../core/streams.ts'
 import type { XzDecoderOptions } from './liblzma.ts'
 
 export interface XzWorkerData extends XzDecoderOptions {
-  readonly slots: readonly SharedArrayBuffer[]
+  /** Input goes round in these, in order. */
+  readonly inputs: readonly SharedArrayBuffer[]
+  readonly outputs: readonly SharedArrayBuffer[]
 }
 
 export type XzRequest =
-  | { readonly type: 'input'; readonly bytes: Uint8Array }
+  /** The next input slot holds so many bytes. */
+  | { readonly type: 'input'; readonly size: number }
   /** No more input comes. */
   | { readonly type: 'last' }
   /** The output in this slot was read. */
@@ -23,9 +26,9 @@ export type XzReply =
   | { readonly type: 'failed'; readonly code: string; readonly message: string }
 
 const inputBytes = 256 * 1024
-const inputsInFlight = 2
-const slotBytes = 1024 * 1024
-const slotCount = 4
+const inputCount = 2
+const outputBytes = 1024 * 1024
+const outputCount = 4
 
 /** `.ts` in a clone, `.js` in a build. */
 const workerUrl = new URL(import.meta.url.replace(/xz-stage(\.[jt]s)$/, 'xz-worker$1'))
@@ -38,11 +41,17 @@ export async function* decodeXz(
   input: Bytes,
   limits: Omit<XzDecoderOptions, 'threads'>,
 ): AsyncGenerator<Uint8Array, void> {
-  const slots = Array.from({ length: slotCount }, () => new SharedArrayBuffer(slotBytes))
-  const workerData: XzWorkerData = { slots, threads: availableParallelism(), ...limits }
+  const inputs = Array.from({ length: inputCount }, () => new SharedArrayBuffer(inputBytes))
+  const outputs = Array.from({ length: outputCount }, () => new SharedArrayBuffer(outputBytes))
+  const workerData: XzWorkerData = {
+    inputs,
+    outputs,
+    threads: availableParallelism(),
+    ...limits,
+  }
   const worker = new Worker(workerUrl, { workerData })
   const send = (request: XzRequest): void => worker.postMessage(request)
-  const outputs: { slot: number; size: number }[] = []
+  const decoded: { slot: number; size: number }[] = []
   let inputsWaiting = 0
   let outcome: { readonly error?: unknown } | undefined
   let wakeReader = (): void => {}
@@ -57,7 +66,7 @@ export async function* decodeXz(
   worker.on('message', (reply: XzReply) => {
     switch (reply.type) {
       case 'output':
-        outputs.push(reply)
+        decoded.push(reply)
         return wakeReader()
       case 'consumed':
         inputsWaiting--
@@ -73,13 +82,16 @@ export async function* decodeXz(
   const exited = new Promise<void>((resolve) => worker.once('exit', () => resolve()))
 
   async function feed(): Promise<void> {
+    let turn = 0
     for await (const piece of inPieces(input, inputBytes)) {
-      while (!outcome && inputsWaiting >= inputsInFlight) {
+      while (!outcome && inputsWaiting >= inputCount) {
         await new Promise<void>((resolve) => (wakeFeeder = resolve))
       }
-      if (outcome) return
+      const slot = inputs[turn++ % inputCount]
+      if (outcome || !slot) return
+      new Uint8Array(slot).set(piece)
       inputsWaiting++
-      send({ type: 'input', bytes: piece })
+      send({ type: 'input', size: piece.length })
     }
     send({ type: 'last' })
   }
@@ -87,8 +99,8 @@ export async function* decodeXz(
   void feed().catch((error: unknown) => settle({ error }))
   try {
     for (;;) {
-      const output = outputs.shift()
-      const slot = output === undefined ? undefined : slots[output.slot]
+      const output = decoded.shift()
+      const slot = output === undefined ? undefined : outputs[output.slot]
       if (output && slot) {
         yield new Uint8Array(slot, 0, output.size)
         send({ type: 'free', slot: output.slot })

@@ -4,10 +4,11 @@ import { createXzDecoder, type XzDecoder } from './liblzma.ts'
 import type { XzReply, XzRequest, XzWorkerData } from './xz-stage.ts'
 
 // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- set by the one who starts this thread
-const { slots, ...options } = workerData as XzWorkerData
-const outputs = slots.map((slot) => new Uint8Array(slot))
+const { inputs: inputSlots, outputs: outputSlots, ...options } = workerData as XzWorkerData
+const outputs = outputSlots.map((slot) => new Uint8Array(slot))
 const free = outputs.map((_, index) => index)
 const inputs: Uint8Array[] = []
+let turn = 0
 let last = false
 let done = false
 /** Bytes already in the output that is being filled, `free[0]`. */
@@ -15,6 +16,11 @@ let filled = 0
 let decoder: XzDecoder | undefined
 
 const reply = (message: XzReply): void => parentPort?.postMessage(message)
+
+function takeInput(size: number): void {
+  const slot = inputSlots[turn++ % inputSlots.length]
+  if (slot) inputs.push(new Uint8Array(slot, 0, size))
+}
 
 function emit(): void {
   const slot = free.shift()
@@ -52,7 +58,7 @@ function pump(): void {
 
 parentPort?.on('message', (request: XzRequest) => {
   try {
-    if (request.type === 'input') inputs.push(request.bytes)
+    if (request.type === 'input') takeInput(request.size)
     else if (request.type === 'last') last = true
     else if (request.type === 'free') free.push(request.slot)
     if (request.type !== 'close') return pump()

@@ -51,7 +51,10 @@ function figures({ state, stage, progress, format, virtualSize }: ImportRecord):
   const share = totalBytes ? `${Math.min(100, (bytes / totalBytes) * 100).toFixed(1)}%` : ''
   const of = totalBytes === undefined ? '' : ` of ${formatSize(totalBytes)}`
   const speed = bytesPerSecond > 0 ? `${formatSize(bytesPerSecond)}/s` : ''
-  const eta = etaMs !== undefined && stage === 'transfer' ? `ETA ${formatDuration(etaMs)}` : ''
+  const eta =
+    etaMs !== undefined && (stage === 'transfer' || stage === 'push')
+      ? `ETA ${formatDuration(etaMs)}`
+      : ''
   const disk = virtualSize === undefined ? '' : ` ${formatSize(virtualSize)}`
   return [stage ?? state, share, `${formatSize(bytes)}${of}`, speed, eta, `${format ?? ''}${disk}`]
     .filter((part) => part !== '')

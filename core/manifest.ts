@@ -20,7 +20,6 @@ const descriptor = z.looseObject({
   urls: z.array(z.string()).optional(),
   annotations: z.record(z.string(), z.string()).optional(),
 })
-export type ManifestDescriptor = z.output<typeof descriptor>
 
 const manifest = z.looseObject({
   schemaVersion: z.literal(2),

@@ -41,8 +41,8 @@ export interface CreateBlobOptions {
   readonly chunkDigests?: boolean
   /** `readAt` will be used. A registry on another machine then keeps the bytes here until `commit`. */
   readonly readBack?: boolean
-  /** Called while `commit` moves bytes to another machine, with all bytes moved so far. */
-  readonly onPush?: (bytes: number) => void
+  /** Called while `commit` moves bytes to another machine: how many so far, of how many. */
+  readonly onPush?: (bytes: number, totalBytes: number) => void
 }
 
 /**

@@ -30,7 +30,7 @@ export async function createSpooledBlob(
       const chunk = Buffer.allocUnsafe(Math.min(readBytes, end - at))
       await readFully(file, chunk, at)
       yield chunk
-      onPush(at + chunk.length - start)
+      onPush(at + chunk.length - start, end - start)
     }
   }
 

@@ -31,6 +31,9 @@ export interface ImportQueueDeps extends PipelineDeps {
   readonly retryDelaysMs: readonly number[]
 }
 
+const byCreation = (a: StoredImport, b: StoredImport): number =>
+  a.record.createdAt.localeCompare(b.record.createdAt)
+
 const hourMs = 60 * 60 * 1000
 
 /**
@@ -200,7 +203,9 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     forgetOld().catch((error: unknown) => deps.log.error({ err: error }, 'cannot remove records'))
   }, hourMs).unref()
 
-  for (const stored of await deps.records.load(keptSince())) {
+  const kept = await deps.records.load(keptSince())
+  // Those that waited go on in the order they came.
+  for (const stored of kept.toSorted(byCreation)) {
     const state = isFinished(stored.record) ? stored.record.state : 'queued'
     add({ ...stored, record: { ...stored.record, state } })
   }

@@ -6,8 +6,8 @@ export interface Progress {
   stage(stage: ImportStage): void
   /** `bytes` more came from the source. */
   transferred(bytes: number, totalBytes: number | undefined): void
-  /** `bytes` in all went to another registry. */
-  pushed(bytes: number): void
+  /** `bytes` in all, of `totalBytes`, went to another registry. */
+  pushed(bytes: number, totalBytes: number): void
   /** All bytes that came from the source so far. */
   readonly sourceBytes: number
 }
@@ -20,7 +20,7 @@ export function createProgress(report: Report): Progress {
       sourceBytes += bytes
       report({ type: 'progress', stage: 'transfer', bytes: sourceBytes, totalBytes })
     },
-    pushed: (bytes) => report({ type: 'progress', stage: 'push', bytes, totalBytes: undefined }),
+    pushed: (bytes, totalBytes) => report({ type: 'progress', stage: 'push', bytes, totalBytes }),
     get sourceBytes() {
       return sourceBytes
     },

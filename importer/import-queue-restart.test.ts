@@ -64,6 +64,24 @@ describe('the same key', () => {
 })
 
 describe('a restart', () => {
+  test('gives up an import that was running whenever the server was killed', async () => {
+    await using gate = await startGatedSource(smallDisk)
+    const records = createImportLog(setup.store.objects, log)
+    const queue = await setup.openQueue()
+    const { id } = await queue.create(importOf(gate.url), noKey)
+    await gate.held()
+    const [running] = await records.load(new Date(0))
+    expect(running?.record.attempts).toBe(1)
+    await queue[Symbol.asyncDispose]()
+    const [stopped] = await records.load(new Date(0))
+    expect(stopped?.record.attempts).toBe(0)
+
+    if (running) await records.save({ ...running, record: { ...running.record, attempts: 10 } })
+    await using next = await setup.openQueue()
+    expect(await next.get(id)).toMatchObject({ state: 'failed', error: { code: 'UNKNOWN' } })
+    expect(await records.load(new Date(0))).toMatchObject([{ record: { state: 'failed' } }])
+  })
+
   test('starts again what was not finished, running or queued', async () => {
     await using gate = await startGatedSource(smallDisk)
     const queue = await setup.openQueue({ maxRunning: 1 })

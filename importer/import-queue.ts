@@ -34,6 +34,9 @@ export interface ImportQueueDeps extends PipelineDeps {
 const byCreation = (a: StoredImport, b: StoredImport): number =>
   a.record.createdAt.localeCompare(b.record.createdAt)
 
+/** Of one import, over restarts. */
+const mostAttempts = 10
+
 const hourMs = 60 * 60 * 1000
 
 /**
@@ -69,13 +72,17 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     return found
   }
 
+  /** Where that fails the import goes on; after a restart it runs again. */
+  async function keep(stored: StoredImport, record: ImportRecord): Promise<void> {
+    await deps.records.save({ ...stored, record }).catch((error: unknown) => {
+      deps.log.error({ import: record.id, err: error }, 'cannot keep the record of an import')
+    })
+  }
+
   async function settle(id: string, change: Partial<ImportRecord>): Promise<ImportRecord> {
     const { stored, tracker } = lookUp(id)
     const record = { ...tracker.record, ...change, finishedAt: new Date().toISOString() }
-    await deps.records.save({ ...stored, record }).catch((error: unknown) => {
-      // What happened has happened; after a restart the import runs again.
-      deps.log.error({ import: id, err: error }, 'cannot keep the record of a finished import')
-    })
+    await keep(stored, record)
     deps.metrics.finished(record)
     return tracker.change(record)
   }
@@ -101,12 +108,15 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     tracker.change({ state: 'running', startedAt: new Date().toISOString() })
     log.info({ image: `${stored.request.name}:${stored.request.tag}` }, 'import started')
     try {
-      const imported = await attempts(stored.request, tracker, signal, log)
+      const imported = await attempts(stored, tracker, signal, log)
       const image = imageOf(imported, startedMs)
       await settle(id, { state: 'succeeded', image })
       log.info(image, 'import succeeded')
     } catch (failure) {
-      if (stopping.signal.aborted) return
+      if (stopping.signal.aborted) {
+        // Stopping is no failure of the import.
+        return keep(stored, { ...tracker.record, attempts: tracker.record.attempts - 1 })
+      }
       if (cancelled.aborted) return void (await settle(id, { state: 'cancelled' }))
       const error = toCodedError(failure)
       const { code, message, retryable } = error
@@ -116,13 +126,15 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
   }
 
   async function attempts(
-    request: NewImport,
+    stored: StoredImport,
     tracker: ImportTracker,
     signal: AbortSignal,
     log: Log,
   ): Promise<ImportedImage> {
+    const { request } = stored
     for (const delayMs of [...deps.retryDelaysMs, undefined]) {
-      tracker.change({ attempts: tracker.record.attempts + 1 })
+      const record = tracker.change({ attempts: tracker.record.attempts + 1 })
+      await keep(stored, record)
       try {
         return await importImage(
           {
@@ -190,6 +202,12 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     }
   }
 
+  async function giveUp({ id, attempts }: ImportRecord): Promise<void> {
+    waiting.splice(waiting.indexOf(id), 1)
+    const message = `the server ended while this import ran, after ${attempts} attempts; see its log, then import again`
+    await settle(id, { state: 'failed', error: { code: 'UNKNOWN', message, retryable: false } })
+  }
+
   const keptSince = (): Date => new Date(Date.now() - deps.retentionMs)
 
   async function forgetOld(): Promise<void> {
@@ -206,8 +224,11 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
   const kept = await deps.records.load(keptSince())
   // Those that waited go on in the order they came.
   for (const stored of kept.toSorted(byCreation)) {
-    const state = isFinished(stored.record) ? stored.record.state : 'queued'
-    add({ ...stored, record: { ...stored.record, state } })
+    const { record } = stored
+    const state = isFinished(record) ? record.state : 'queued'
+    add({ ...stored, record: { ...record, state } })
+    // An import that takes the process down must not do so at every start.
+    if (state === 'queued' && record.attempts >= mostAttempts) await giveUp(record)
   }
   startNext()
 

@@ -4,6 +4,7 @@ import { CodedError, toCodedError } from '../core/errors.ts'
 import { exitCodeOf, exitCodes } from './exit-code.ts'
 import { serveSettings } from './serve-settings.ts'
 import type { Terminal } from './terminal.ts'
+import { version } from './version.ts'
 
 /** Runs one command line and answers the exit code; failures are one line on stderr. */
 export async function runCli(argv: readonly string[], terminal: Terminal): Promise<number> {
@@ -47,6 +48,7 @@ const jsonOption = new Option('--json', 'print JSON')
 export function createProgram(terminal: Terminal, signal: AbortSignal): Command {
   const program = new Command('dvcr')
     .description('A registry and import service for virtual-machine disk images')
+    .version(version)
     .exitOverride()
     .configureOutput({
       writeOut: (text) => void terminal.stdout.write(text),

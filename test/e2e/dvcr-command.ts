@@ -40,3 +40,11 @@ export function startCommand(
     ended: child.then(({ exitCode, stdout, stderr }) => ({ exitCode, stdout, stderr })),
   }
 }
+
+/** Runs `dvcr` into a reader that closes the pipe at once. */
+export async function dvcrUnread(args: readonly string[]): Promise<Omit<Outcome, 'stdout'>> {
+  const child = execa(dvcrProgram, args, { reject: false, buffer: { stdout: false } })
+  child.stdout.destroy()
+  const { exitCode, stderr } = await child
+  return { exitCode, stderr }
+}

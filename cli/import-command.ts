@@ -12,7 +12,12 @@ import {
 import type { ImportRequest } from '../importer/import-request.ts'
 import { createImportTracker } from '../importer/import-tracker.ts'
 import { openFileSource, openStreamSource } from '../importer/file-source.ts'
-import { openHttpSource, parseHttpUrl, describeUrl } from '../importer/http-source.ts'
+import {
+  openHttpSource,
+  parseHttpUrl,
+  describeUrl,
+  sourceRetryDelaysMs,
+} from '../importer/http-source.ts'
 import { assertTagFree } from '../importer/image-push.ts'
 import { importImage } from '../importer/pipeline.ts'
 import { createApiClient } from './api-client.ts'
@@ -37,7 +42,6 @@ export interface ImportArguments {
 
 type Wanted = Omit<ImportRequest, 'openSource'>
 
-const retryDelaysMs = [500, 2000, 5000]
 /** Without a server there is no setting; the largest disk that qcow2 and our tables were tried with. */
 const maxVirtualSize = parseSize('16Ti')
 
@@ -124,7 +128,10 @@ async function importHere(
         ...wanted,
         openSource: (opening) => {
           if (source instanceof URL) {
-            return openHttpSource(source.href, { signal: opening, retryDelaysMs })
+            return openHttpSource(source.href, {
+              signal: opening,
+              retryDelaysMs: sourceRetryDelaysMs,
+            })
           }
           if (source !== '-') return openFileSource(source, { signal: opening })
           return Promise.resolve(openStreamSource('stdin', terminal.stdin))

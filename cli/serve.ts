@@ -8,6 +8,7 @@ import { createClusterPool } from '../converter/cluster-pool.ts'
 import { createImages } from '../importer/images.ts'
 import { createImportLog } from '../importer/import-log.ts'
 import { openImportQueue } from '../importer/import-queue.ts'
+import { sourceRetryDelaysMs } from '../importer/http-source.ts'
 import { createImportMetrics } from '../importer/metrics.ts'
 import { registerImageApi } from '../importer/routes.ts'
 import { createMetrics } from '../registry/metrics.ts'
@@ -18,7 +19,6 @@ import { serveSettings, type ServeSettings } from './serve-settings.ts'
 import type { CommandContext } from './terminal.ts'
 
 const dayMs = 24 * 60 * 60 * 1000
-const retryDelaysMs = [500, 2000, 5000]
 
 /**
  * `dvcr serve`: registry, importer and image API in one process on one folder, until Ctrl-C or
@@ -65,7 +65,7 @@ async function start(
       metrics: createImportMetrics(metrics.registry),
       maxRunning: settings.maxImports,
       retentionMs: settings.importRetentionDays * dayMs,
-      retryDelaysMs,
+      retryDelaysMs: sourceRetryDelaysMs,
     }),
   )
   const guard = isLoopback(address.host) ? 'loopback' : 'any-host'

@@ -10,6 +10,9 @@ export interface HttpSourceOptions {
   readonly retryDelaysMs: readonly number[]
 }
 
+/** Of `dvcr`: seven and a half seconds in all, then the source counts as gone. */
+export const sourceRetryDelaysMs: readonly number[] = [500, 2000, 5000]
+
 const mostRedirects = 10
 /** Nothing arriving for this long is a broken connection. */
 const idleMs = 60_000

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import { workerUrl } from '../core/worker-url.ts'
 import {
   batchBytes,
   type ClusterReply,
@@ -25,9 +26,6 @@ export interface ClusterPool extends AsyncDisposable {
   encode(batch: Omit<ClusterRequest, 'id'>): Promise<EncodedBatch>
 }
 
-/** `.ts` in a clone, `.js` in a build. */
-const workerUrl = new URL(import.meta.url.replace(/cluster-pool(\.[jt]s)$/, 'cluster-worker$1'))
-
 /**
  * Starts threads with the first use; idle ones do not keep the process alive. Memory: one buffer
  * of 4 MiB per running encode and `threads + 1` shared by all.
@@ -42,7 +40,10 @@ export function createClusterPool({
   let nextId = 0
 
   function startThread(): ClusterThread {
-    const thread: ClusterThread = { worker: new Worker(workerUrl), pending: new Map() }
+    const thread: ClusterThread = {
+      worker: new Worker(workerUrl('cluster-worker', import.meta.url)),
+      pending: new Map(),
+    }
     const { worker, pending } = thread
     const fail = (error: unknown): void => {
       const at = threads.indexOf(thread)

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import { workerUrl } from './worker-url.ts'
 
 /** Bytes covered by one chunk digest (`docs/stored-image.md`). */
 export const chunkBytes = 4 * 1024 * 1024
@@ -59,9 +60,6 @@ interface Job {
   settle(outcome: { result: HashResult } | { error: unknown }): void
 }
 
-/** `.ts` in a clone, `.js` in a build. */
-const workerUrl = new URL(import.meta.url.replace(/hash-pool(\.[jt]s)$/, 'hash-worker$1'))
-
 /** Writes not hashed yet that `StreamHash.write` allows before it waits. */
 const writesInFlight = 8
 
@@ -81,7 +79,7 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
   }
 
   function startWorker(): Worker {
-    const worker = new Worker(workerUrl)
+    const worker = new Worker(workerUrl('hash-worker', import.meta.url))
     worker.unref()
     worker.on('message', (reply: HashReply) => {
       const job = jobs.get(reply.id)

@@ -4,7 +4,14 @@ import type { HashPool } from './hash-pool.ts'
 import type { HttpClient } from './http-client.ts'
 import { mediaTypes } from './manifest.ts'
 import { formatReference, parseName, type Reference } from './reference.ts'
-import type { Blobs, Manifests, Page, Registry, Repository } from './registry.ts'
+import {
+  tagExists,
+  type Blobs,
+  type Manifests,
+  type Page,
+  type Registry,
+  type Repository,
+} from './registry.ts'
 import { createRemoteBlob } from './remote-blob.ts'
 
 export interface RegistryClientDeps {
@@ -107,11 +114,8 @@ function remoteManifests(name: string, { http }: RegistryClientDeps): Manifests 
       // The protocol has no condition for this: two pushes at the same moment can still race.
       const existing =
         tag === undefined || replace ? undefined : await manifests.get({ kind: 'tag', tag })
-      if (existing && existing.digest !== digest) {
-        throw new CodedError(
-          'TAG_EXISTS',
-          `${name}:${tag} exists already (${existing.digest}); choose another tag or replace it`,
-        )
+      if (tag !== undefined && existing && existing.digest !== digest) {
+        throw tagExists(name, tag, existing.digest)
       }
       const response = await http.send(at(tag ?? digest), {
         method: 'PUT',

@@ -1,4 +1,5 @@
 import type { Descriptor, Digest } from './digest.ts'
+import { CodedError } from './errors.ts'
 import type { Reference } from './reference.ts'
 
 /** Half-open byte range `[start, end)`. */
@@ -84,6 +85,15 @@ export interface PutManifestOptions {
   readonly tag?: string | undefined
   /** False: an existing tag that points elsewhere is refused with TAG_EXISTS. */
   readonly replace: boolean
+}
+
+/** What `replace: false` is refused with: the tag points to `digest`. */
+export function tagExists(name: string, tag: string, digest: Digest): CodedError {
+  return new CodedError(
+    'TAG_EXISTS',
+    `${name}:${tag} exists already (${digest}); choose another tag or replace it with --replace`,
+    { detail: { name, tag, digest } },
+  )
 }
 
 export interface Manifests {

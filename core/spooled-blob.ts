@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { open, unlink, type FileHandle } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { parseDigest, type Digest } from './digest.ts'
 import { CodedError, hasErrno } from './errors.ts'
 import type { BlobWriter, CreateBlobOptions } from './registry.ts'
+import { retried } from './retry.ts'
 import { endUpload, sendUpload, startUpload, type RemoteBlobDeps } from './upload-client.ts'
 
 const readBytes = 1024 * 1024
@@ -78,16 +78,13 @@ export async function createSpooledBlob(
     },
     async commit() {
       if (!digest) throw new CodedError('UNKNOWN', 'commit needs finish before it')
-      for (const delayMs of [...retryDelaysMs, undefined]) {
-        try {
-          await push(digest)
-          return await forget()
-        } catch (error) {
-          const passing = error instanceof CodedError && error.code === 'TARGET_UNAVAILABLE'
-          if (!passing || delayMs === undefined) throw error
-          await sleep(delayMs, undefined, { signal })
-        }
-      }
+      const finished = digest
+      await retried(() => push(finished), {
+        delaysMs: retryDelaysMs,
+        signal,
+        shouldRetry: (error) => error instanceof CodedError && error.code === 'TARGET_UNAVAILABLE',
+      })
+      await forget()
     },
     abort: forget,
   }

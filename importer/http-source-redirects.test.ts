@@ -1,25 +1,14 @@
 import { describe, expect, test } from 'vitest'
-import { CodedError } from '../core/errors.ts'
-import { collect } from '../test/fixtures/chunks.ts'
+import { fetchSource, sourceFailure } from '../test/fixtures/fetched-source.ts'
 import { startWebServer, withStatus, type Answer } from '../test/fixtures/web-server.ts'
-import { openHttpSource } from './http-source.ts'
 
 const body = Buffer.from('the image')
 const whole: Answer = (_request, response) => void response.end(body)
 
-const retryDelaysMs = [1, 1]
 const { signal } = new AbortController()
 
-async function fetchAll(url: string): Promise<Buffer> {
-  await using source = await openHttpSource(url, { signal, retryDelaysMs })
-  return await collect(source.body)
-}
-
-async function failure(url: string): Promise<CodedError> {
-  const error: unknown = await fetchAll(url).catch((reason: unknown) => reason)
-  if (error instanceof CodedError) return error
-  throw new Error('it was not refused', { cause: error })
-}
+const fetchAll = (url: string) => fetchSource(url, signal)
+const failure = (url: string) => sourceFailure(url, signal)
 
 describe('redirects', () => {
   const chain: Answer = (request, response) => {

@@ -1,9 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { CodedError } from '../core/errors.ts'
-import { collect, noise } from '../test/fixtures/chunks.ts'
+import { noise } from '../test/fixtures/chunks.ts'
+import { fetchSource, sourceFailure } from '../test/fixtures/fetched-source.ts'
 import { startWebServer, withStatus } from '../test/fixtures/web-server.ts'
-import { openHttpSource } from './http-source.ts'
 
 const body = noise(300_000)
 const half = body.length / 2
@@ -18,19 +17,10 @@ function sendRange(request: IncomingMessage, response: ServerResponse, headers =
   response.writeHead(206, { 'content-range': range, ...headers }).end(body.subarray(start))
 }
 
-const retryDelaysMs = [1, 1]
 const { signal } = new AbortController()
 
-async function fetchAll(url: string): Promise<Buffer> {
-  await using source = await openHttpSource(url, { signal, retryDelaysMs })
-  return await collect(source.body)
-}
-
-async function failure(url: string): Promise<CodedError> {
-  const error: unknown = await fetchAll(url).catch((reason: unknown) => reason)
-  if (error instanceof CodedError) return error
-  throw new Error('it was not refused', { cause: error })
-}
+const fetchAll = (url: string) => fetchSource(url, signal)
+const failure = (url: string) => sourceFailure(url, signal)
 
 describe('a body that breaks', () => {
   const strong = { etag: '"one"' }

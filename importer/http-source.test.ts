@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { CodedError } from '../core/errors.ts'
 import { collect, noise } from '../test/fixtures/chunks.ts'
 import { freePort } from '../test/fixtures/ports.ts'
+import { fetchSource, sourceFailure } from '../test/fixtures/fetched-source.ts'
 import { startWebServer, withStatus, type Answer } from '../test/fixtures/web-server.ts'
 import { describeUrl, openHttpSource, parseHttpUrl } from './http-source.ts'
 
@@ -17,16 +18,8 @@ beforeEach(() => {
 // Errors of sockets that nobody reads any more would fail the run here.
 afterEach(() => sleep(5))
 
-async function fetchAll(url: string): Promise<Buffer> {
-  await using source = await openHttpSource(url, { signal: stop.signal, retryDelaysMs })
-  return await collect(source.body)
-}
-
-async function failure(url: string): Promise<CodedError> {
-  const error: unknown = await fetchAll(url).catch((reason: unknown) => reason)
-  if (error instanceof CodedError) return error
-  throw new Error('it was not refused', { cause: error })
-}
+const fetchAll = (url: string) => fetchSource(url, stop.signal)
+const failure = (url: string) => sourceFailure(url, stop.signal)
 
 test('a body comes whole, with its length and a label without secrets', async () => {
   await using web = await startWebServer((_request, response) => {

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { Agent, request, type Dispatcher } from 'undici'
 import { CodedError } from '../core/errors.ts'
+import { pause, retried } from '../core/retry.ts'
 import { connectionError, httpStatusError } from './http-errors.ts'
 import type { Source } from './source.ts'
 
@@ -54,9 +54,14 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
     headersTimeout: idleMs,
     bodyTimeout: idleMs,
   })
+  const retrying = {
+    delaysMs: options.retryDelaysMs,
+    signal: options.signal,
+    shouldRetry: (error: unknown) => error instanceof CodedError && error.retryable,
+  }
   let opened: Opened
   try {
-    opened = await retried(options, () => follow(agent, first, {}, options.signal))
+    opened = await retried(() => follow(agent, first, {}, options.signal), retrying)
   } catch (error) {
     await agent.destroy()
     throw error
@@ -87,7 +92,7 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
         const delayMs = options.retryDelaysMs[failures++]
         if (validator === undefined || delayMs === undefined || length === undefined) throw failure
         await pause(delayMs, options.signal)
-        response = await retried(options, () => resume(received, failure))
+        response = await retried(() => resume(received, failure), retrying)
       }
     }
   }
@@ -154,23 +159,6 @@ async function follow(
     'SOURCE_INVALID',
     `${describeUrl(start)} redirects more than ${mostRedirects} times`,
   )
-}
-
-async function retried<T>(options: HttpSourceOptions, attempt: () => Promise<T>): Promise<T> {
-  for (const delayMs of options.retryDelaysMs) {
-    try {
-      return await attempt()
-    } catch (error) {
-      if (!(error instanceof CodedError && error.retryable)) throw error
-    }
-    await pause(delayMs, options.signal)
-  }
-  return attempt()
-}
-
-/** Rejects with the signal's own reason. */
-async function pause(delayMs: number, signal: AbortSignal): Promise<void> {
-  await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted())
 }
 
 /** Drops a body unread; undici reports that as an error, which is what we asked for. */

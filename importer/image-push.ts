@@ -1,7 +1,6 @@
-import { digestOf, type Digest } from '../core/digest.ts'
-import { CodedError } from '../core/errors.ts'
+import { digestOf } from '../core/digest.ts'
 import { mediaTypes } from '../core/manifest.ts'
-import type { Repository } from '../core/registry.ts'
+import { tagExists, type Repository } from '../core/registry.ts'
 import { imageObjects } from './image-manifest.ts'
 import type { ImportedImage, ImportRequest } from './import-request.ts'
 import type { PackedDisk } from './pack.ts'
@@ -65,15 +64,6 @@ export async function assertTagFree(
   if (replace) return
   const existing = await repository.manifests.get({ kind: 'tag', tag })
   if (existing) throw tagExists(repository.name, tag, existing.digest)
-}
-
-/** For stores too: the one wording of a taken tag. */
-function tagExists(name: string, tag: string, digest: Digest): CodedError {
-  return new CodedError(
-    'TAG_EXISTS',
-    `${name}:${tag} exists already (${digest}); choose another tag or replace it with --replace`,
-    { detail: { name, tag, digest } },
-  )
 }
 
 async function putBlob(

@@ -1,6 +1,6 @@
-import { setTimeout as sleep } from 'node:timers/promises'
 import { CodedError, toCodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
+import { retried } from '../core/retry.ts'
 import type { ImportLog } from './import-log.ts'
 import type { ImportedImage } from './import-request.ts'
 import {
@@ -131,33 +131,26 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     signal: AbortSignal,
     log: Log,
   ): Promise<ImportedImage> {
+    const { retryDelaysMs } = deps
     const { request } = stored
-    for (const delayMs of [...deps.retryDelaysMs, undefined]) {
+    const wanted = {
+      ...request,
+      openSource: (opening: AbortSignal) =>
+        openHttpSource(request.source, { signal: opening, retryDelaysMs }),
+    }
+    const attempt = async (): Promise<ImportedImage> => {
       const record = tracker.change({ attempts: tracker.record.attempts + 1 })
       await keep(stored, record)
-      try {
-        return await importImage(
-          {
-            ...request,
-            openSource: (opening) =>
-              openHttpSource(request.source, {
-                signal: opening,
-                retryDelaysMs: deps.retryDelaysMs,
-              }),
-          },
-          deps,
-          { signal, report: tracker.report },
-        )
-      } catch (error) {
-        signal.throwIfAborted()
-        // Only a cut transfer is worth a new start: what could be resumed was tried by the source.
-        const cut = error instanceof CodedError && error.code === 'SOURCE_TRUNCATED'
-        if (!cut || delayMs === undefined) throw error
-        log.warn({ reason: error.message, delayMs }, 'transfer was cut, starting again')
-        await sleep(delayMs, undefined, { signal })
-      }
+      return importImage(wanted, deps, { signal, report: tracker.report })
     }
-    throw new CodedError('UNKNOWN', 'internal error')
+    const shouldRetry = (error: unknown): boolean => {
+      signal.throwIfAborted()
+      // Only a cut transfer is worth a new start: what could be resumed was tried by the source.
+      const isCut = error instanceof CodedError && error.code === 'SOURCE_TRUNCATED'
+      if (isCut) log.warn({ reason: error.message }, 'transfer was cut, starting again')
+      return isCut
+    }
+    return retried(attempt, { delaysMs: retryDelaysMs, signal, shouldRetry })
   }
 
   async function create(

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import { workerUrl } from '../core/worker-url.ts'
 import { reportedError } from '../core/errors.ts'
 import { inPieces, type Bytes } from '../core/streams.ts'
 import type { XzDecoderOptions } from './liblzma.ts'
@@ -30,9 +31,6 @@ const inputCount = 2
 const outputBytes = 1024 * 1024
 const outputCount = 4
 
-/** `.ts` in a clone, `.js` in a build. */
-const workerUrl = new URL(import.meta.url.replace(/xz-stage(\.[jt]s)$/, 'xz-worker$1'))
-
 /**
  * Decodes xz on a thread of its own, multi-block files on all cores, by the system's liblzma; no
  * byte goes through a pipe. Throws COMPRESSION_INVALID, SIZE_EXCEEDED, UNAVAILABLE.
@@ -49,7 +47,7 @@ export async function* decodeXz(
     threads: availableParallelism(),
     ...limits,
   }
-  const worker = new Worker(workerUrl, { workerData })
+  const worker = new Worker(workerUrl('xz-worker', import.meta.url), { workerData })
   const send = (request: XzRequest): void => worker.postMessage(request)
   const decoded: { slot: number; size: number }[] = []
   let inputsWaiting = 0

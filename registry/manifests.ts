@@ -2,7 +2,12 @@ import { digestOf, type Descriptor, type Digest, type DigestAlgorithm } from '..
 import { CodedError } from '../core/errors.ts'
 import { isNonDistributable, parseManifest, type Manifest } from '../core/manifest.ts'
 import type { ObjectStore } from '../core/object-store.ts'
-import type { Manifests, PutManifestOptions, StoredManifest } from '../core/registry.ts'
+import {
+  tagExists,
+  type Manifests,
+  type PutManifestOptions,
+  type StoredManifest,
+} from '../core/registry.ts'
 import type { BlobIndex } from './blob-index.ts'
 import { keys } from './keys.ts'
 import { decodeJson, encodeJson, manifestRecord, tagRecord } from './records.ts'
@@ -92,11 +97,7 @@ export function createManifests(
   async function requireFreeTag(tag: string, digest: Digest): Promise<void> {
     const current = await readTag(tag)
     if (!current || current.digest === digest) return
-    throw new CodedError(
-      'TAG_EXISTS',
-      `the tag ${name}:${tag} points to ${current.digest}; choose another tag or ask for it to be replaced`,
-      { detail: { digest: current.digest } },
-    )
+    throw tagExists(name, tag, current.digest)
   }
 
   async function moveTag(tag: string, to: Descriptor, replace: boolean): Promise<void> {

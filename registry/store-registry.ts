@@ -87,7 +87,8 @@ function createBlobs(name: string, { index, data, sessions }: StoreRegistryParts
   }
 }
 
-function blobUnknown(name: string, digest: Digest): CodedError {
+/** The refusal of a blob that the repository may not read. */
+export function blobUnknown(name: string, digest: Digest): CodedError {
   return new CodedError('BLOB_UNKNOWN', `no blob ${digest} in the repository ${name}`)
 }
 

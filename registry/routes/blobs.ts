@@ -1,10 +1,10 @@
 import type { ServerResponse } from 'node:http'
 import { parseDigest } from '../../core/digest.ts'
-import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
 import type { ByteRange } from '../../core/registry.ts'
 import { parseRange } from '../range.ts'
 import { writeHead } from '../request-body.ts'
+import { blobUnknown } from '../store-registry.ts'
 import { isNotModified, type Call, type Handler } from './context.ts'
 
 /** A digest always names the same bytes. */
@@ -16,9 +16,7 @@ export const getBlob: Handler<'blob'> = async (call) => {
   const digest = parseDigest(target.digest)
   const { blobs } = store.registry.repository(target.name)
   const stat = await blobs.stat(digest)
-  if (!stat) {
-    throw new CodedError('BLOB_UNKNOWN', `no blob ${digest} in the repository ${target.name}`)
-  }
+  if (!stat) throw blobUnknown(target.name, digest)
   const etag = `"${digest}"`
   reply.headers({
     'docker-content-digest': digest,
@@ -43,7 +41,7 @@ export const getBlob: Handler<'blob'> = async (call) => {
 export const deleteBlob: Handler<'blob'> = async ({ store, target, reply }) => {
   const digest = parseDigest(target.digest)
   if (!(await store.registry.repository(target.name).blobs.delete(digest))) {
-    throw new CodedError('BLOB_UNKNOWN', `no blob ${digest} in the repository ${target.name}`)
+    throw blobUnknown(target.name, digest)
   }
   return reply.code(202).send()
 }

@@ -4,7 +4,7 @@ import { retried } from './retry.ts'
 const never = new AbortController().signal
 const fail = (times: number) => {
   let left = times
-  return vi.fn(async () => {
+  return vi.fn<() => Promise<string>>(async () => {
     if (left-- > 0) throw new Error(`failure ${times - left}`)
     return 'done'
   })

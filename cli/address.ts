@@ -19,6 +19,11 @@ export function isLoopback(host: string): boolean {
   return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host)
 }
 
-export function formatUrl({ host, port }: ListenAddress): string {
-  return `http://${host.includes(':') ? `[${host}]` : host}:${port}`
+/** The address as a URL; HTTP unless told otherwise. */
+export function formatUrl({
+  scheme = 'http',
+  host,
+  port,
+}: ListenAddress & { readonly scheme?: 'http' | 'https' }): string {
+  return `${scheme}://${host.includes(':') ? `[${host}]` : host}:${port}`
 }

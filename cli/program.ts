@@ -3,21 +3,26 @@ import { describeSettings } from '../core/config.ts'
 import { CodedError, toCodedError } from '../core/errors.ts'
 import { exitCodeOf, exitCodes } from './exit-code.ts'
 import { serveSettings } from './serve-settings.ts'
-import type { Terminal } from './terminal.ts'
+import type { CommandContext, Terminal } from './terminal.ts'
 import { version } from './version.ts'
 
 /** Runs one command line and answers the exit code; failures are one line on stderr. */
 export async function runCli(argv: readonly string[], terminal: Terminal): Promise<number> {
   const interrupt = new AbortController()
+  let stopLimitMs = 30_000
   const stop = (): void => {
     interrupt.abort(new CodedError('CANCELLED', 'interrupted'))
     // A second signal, or something that does not let go, ends the process the hard way.
-    setTimeout(() => process.kill(process.pid, 'SIGKILL'), 30_000).unref()
+    setTimeout(() => process.kill(process.pid, 'SIGKILL'), stopLimitMs).unref()
     process.once('SIGINT', () => process.kill(process.pid, 'SIGKILL'))
   }
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
-  const program = createProgram(terminal, interrupt.signal)
+  const program = createProgram({
+    terminal,
+    signal: interrupt.signal,
+    extendStop: (ms) => (stopLimitMs += ms),
+  })
   try {
     await program.parseAsync([...argv])
     return exitCodes.ok
@@ -45,7 +50,8 @@ const dataOption = new Option('--data <dir>', 'a store on this machine, without 
 const jsonOption = new Option('--json', 'print JSON')
 
 /** The command line; parsing it runs the command. `docs/cli.md` is made from it. */
-export function createProgram(terminal: Terminal, signal: AbortSignal): Command {
+export function createProgram(context: CommandContext): Command {
+  const { terminal } = context
   const program = new Command('dvcr')
     .description('A registry and import service for virtual-machine disk images')
     .version(version)
@@ -54,13 +60,13 @@ export function createProgram(terminal: Terminal, signal: AbortSignal): Command 
       writeOut: (text) => void terminal.stdout.write(text),
       writeErr: (text) => void terminal.stderr.write(text),
     })
-  const context = { terminal, signal }
 
   const serve = program
     .command('serve')
     .description('Run the registry and the import service on a folder')
     .option('--config <file>', 'settings from a YAML file; the environment and flags win')
   for (const { flag, env, type, defaultValue, description } of describeSettings(serveSettings)) {
+    if (type === 'structure') continue
     const value = type === 'boolean' ? '' : ` <${type === 'number' ? 'n' : 'value'}>`
     const shown = defaultValue === '' ? '' : `default ${defaultValue}, `
     serve.option(`${flag}${value}`, `${description} (${shown}env ${env})`)
@@ -112,7 +118,7 @@ export function createProgram(terminal: Terminal, signal: AbortSignal): Command 
     .action(async (image, flags) => (await images()).inspectCommand(image, flags, context))
   program
     .command('rm <image>')
-    .description('Delete a tag (name:tag), or an image with all its tags (name@digest)')
+    .description('Delete a tag (name:tag; the last one with its image), or an image with all its tags (name@digest)')
     .addOption(serverOption)
     .addOption(dataOption)
     .action(async (image, flags) => (await images()).removeCommand(image, flags, context))

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { parseSize } from '../core/sizes.ts'
+import { mirrorsSettings } from '../registry/mirror/settings.ts'
 
 const size = z.string().transform((text, context) => {
   try {
@@ -18,6 +19,11 @@ export const serveSettings = z.strictObject({
     .default('127.0.0.1:5000')
     .describe('Address to listen on'),
   data: z.string().min(1).default('./dvcr-data').describe('Folder of the store'),
+  authConfig: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('YAML file that says who may do what (docs/access.md)'),
   insecureNoAuth: z
     .boolean()
     .default(false)
@@ -29,6 +35,27 @@ export const serveSettings = z.strictObject({
   maxImports: z.int().min(1).max(64).default(2).describe('Imports that run at a time'),
   maxVirtualSize: size.prefault('16Ti').describe('Largest disk to import'),
   scratch: z.string().min(1).default('/tmp').describe('Folder for temporary files'),
+  tlsCert: z.string().min(1).optional().describe('PEM file: certificate to serve HTTPS with'),
+  tlsKey: z.string().min(1).optional().describe('PEM file: key of the certificate'),
+  tlsClientCa: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('PEM file: authority that signs the certificates of clients'),
+  maxConnections: z.int().min(1).default(10_000).describe('Connections at a time'),
+  floorSpeed: size
+    .prefault('1Ki')
+    .describe('Bytes per second that a transfer must keep on average; 0: any'),
+  drain: z
+    .int()
+    .min(0)
+    .max(86_400)
+    .default(20)
+    .describe('Seconds that running requests may go on once the server is told to stop'),
+  accessLog: z.boolean().default(false).describe('Log a line for every request'),
   importRetentionDays: z.number().min(0).default(30).describe('Days to keep finished imports'),
+  mirrors: mirrorsSettings
+    .default([])
+    .describe('Repositories below a prefix that are pulled through from other registries'),
 })
 export type ServeSettings = z.output<typeof serveSettings>

@@ -4,6 +4,7 @@ import { loadSettings } from '../core/config.ts'
 import { CodedError, hasErrno } from '../core/errors.ts'
 import { createHashPool } from '../core/hash-pool.ts'
 import { createLog, type Log } from '../core/log.ts'
+import type { ObjectStore } from '../core/object-store.ts'
 import { createClusterPool } from '../converter/cluster-pool.ts'
 import { createImages } from '../importer/images.ts'
 import { createImportLog } from '../importer/import-log.ts'
@@ -11,12 +12,16 @@ import { openImportQueue } from '../importer/import-queue.ts'
 import { sourceRetryDelaysMs } from '../importer/http-source.ts'
 import { createImportMetrics } from '../importer/metrics.ts'
 import { registerImageApi } from '../importer/routes.ts'
+import { openAccessControl, type AccessControl } from '../registry/auth/access-control.ts'
+import { accessOf } from '../registry/auth/request-access.ts'
 import { createMetrics } from '../registry/metrics.ts'
+import { createReload, type Reload } from '../registry/reload.ts'
 import { createServer } from '../registry/server.ts'
 import { openStore } from '../registry/store.ts'
 import { formatUrl, isLoopback, parseListen, type ListenAddress } from './address.ts'
+import { openHttp } from './serve-http.ts'
 import { serveSettings, type ServeSettings } from './serve-settings.ts'
-import type { CommandContext } from './terminal.ts'
+import type { CommandContext, Terminal } from './terminal.ts'
 
 const dayMs = 24 * 60 * 60 * 1000
 
@@ -26,28 +31,43 @@ const dayMs = 24 * 60 * 60 * 1000
  */
 export async function serve(
   { config, ...flags }: Readonly<Record<string, unknown>>,
-  { terminal, signal }: CommandContext,
+  { terminal, signal, extendStop }: CommandContext,
 ): Promise<void> {
   const file = typeof config === 'string' ? config : terminal.env['DVCR_CONFIG']
-  const settings = await loadSettings(serveSettings, { file, env: terminal.env, flags })
+  const { env } = terminal
+  const read = () => loadSettings(serveSettings, { file, env, flags })
+  const settings = await read()
   const address = parseListen(settings.listen)
   assertSafeToServe(address, settings)
   const log = createLog(settings.logLevel)
+  const reload = createReload(settings, { read, log })
+  reload.on(['logLevel'], ({ logLevel }) => (log.level = logLevel))
+  extendStop(settings.drain * 1000)
   await using owned = new AsyncDisposableStack()
-  const url = await start(settings, address, log, owned, signal)
+  const hangUp = (): void => void reload.run()
+  // A terminal that closes sends the same signal: there it ends the server, as it ends others.
+  if (terminal.stderr.isTTY !== true) process.on('SIGHUP', hangUp)
+  owned.defer(() => void process.off('SIGHUP', hangUp))
+  const url = await start({ settings, address, log, owned, env, reload, stopping: signal })
   terminal.stderr.write(`dvcr serves ${url}, data in ${resolve(settings.data)}; stop with Ctrl-C\n`)
   await new Promise<void>((stopped) => signal.addEventListener('abort', () => stopped()))
   log.info('stopping')
 }
 
-/** Puts the parts together; `owned` stops them in reverse order. Answers the server's address. */
-async function start(
-  settings: ServeSettings,
-  address: ListenAddress,
-  log: Log,
-  owned: AsyncDisposableStack,
-  stopping: AbortSignal,
-): Promise<string> {
+interface Start {
+  readonly settings: ServeSettings
+  readonly address: ListenAddress
+  readonly log: Log
+  /** Stops what is put into it, in reverse order. */
+  readonly owned: AsyncDisposableStack
+  readonly env: Terminal['env']
+  readonly reload: Reload<ServeSettings>
+  readonly stopping: AbortSignal
+}
+
+/** Puts the parts together. Answers the server's address. */
+async function start(context: Start): Promise<string> {
+  const { settings, address, log, owned, env, reload, stopping } = context
   await mkdir(settings.scratch, { recursive: true })
   const hashPool = owned.use(createHashPool())
   const clusterPool = owned.use(createClusterPool())
@@ -68,10 +88,15 @@ async function start(
       retryDelaysMs: sourceRetryDelaysMs,
     }),
   )
-  const guard = isLoopback(address.host) ? 'loopback' : 'any-host'
-  const app = owned.use(createServer({ store, log, metrics, guard }))
-  registerImageApi(app, { images: createImages(store.registry), imports, stopping })
-  await app.listen(address).catch((error: unknown) => {
+  const access = await openAccess(context, store.objects)
+  const guard = access ? 'origin' : isLoopback(address.host) ? 'loopback' : 'any-host'
+  const hasAuthentication = access !== undefined
+  const httpDeps = { log, metrics, env, reload, hasAuthentication, owned }
+  const http = await openHttp(settings, httpDeps)
+  const app = owned.use(createServer({ store, log, metrics, guard, access, ...http }))
+  registerImageApi(app, { images: createImages(store.registry), imports, stopping, accessOf })
+  const listenTextResolver = (): string => 'listening'
+  await app.listen({ ...address, listenTextResolver }).catch((error: unknown) => {
     if (!hasErrno(error, 'EADDRINUSE') && !hasErrno(error, 'EADDRNOTAVAIL')) throw error
     const why = hasErrno(error, 'EADDRINUSE')
       ? 'the port is in use; stop what listens there or choose another with --listen'
@@ -82,6 +107,7 @@ async function start(
   })
   const bound = app.server.address()
   const url = formatUrl({
+    scheme: http.tls ? 'https' : 'http',
     host: address.host,
     port: typeof bound === 'object' && bound ? bound.port : address.port,
   })
@@ -89,10 +115,21 @@ async function start(
   return url
 }
 
-function assertSafeToServe({ host }: ListenAddress, { insecureNoAuth }: ServeSettings): void {
-  if (isLoopback(host) || insecureNoAuth) return
+async function openAccess(
+  { settings, log, owned, reload }: Start,
+  objects: ObjectStore,
+): Promise<AccessControl | undefined> {
+  const { authConfig: path } = settings
+  if (path === undefined) return undefined
+  const access = owned.use(await openAccessControl({ path, objects, log }))
+  reload.on(['authConfig'], ({ authConfig }) => access.reload(authConfig))
+  return access
+}
+
+function assertSafeToServe({ host }: ListenAddress, settings: ServeSettings): void {
+  if (isLoopback(host) || settings.insecureNoAuth || settings.authConfig !== undefined) return
   throw new CodedError(
     'SETTING_INVALID',
-    `refusing to serve ${host} to other machines without authentication; listen on 127.0.0.1, or accept that anyone who reaches it may do anything: --insecure-no-auth (DVCR_INSECURE_NO_AUTH)`,
+    `refusing to serve ${host} to other machines without authentication; say who may do what with --auth-config (docs/access.md), listen on 127.0.0.1, or accept that anyone who reaches it may do anything: --insecure-no-auth (DVCR_INSECURE_NO_AUTH)`,
   )
 }

@@ -14,4 +14,6 @@ export interface CommandContext {
   readonly terminal: Terminal
   /** Aborted by Ctrl-C and SIGTERM. */
   readonly signal: AbortSignal
+  /** The command may take so much longer than others to stop before it is killed. */
+  readonly extendStop: (ms: number) => void
 }

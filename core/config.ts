@@ -9,7 +9,8 @@ export interface SettingFacts {
   readonly flag: string
   /** `DVCR_SNAKE_CASE` */
   readonly env: string
-  readonly type: 'string' | 'boolean' | 'number'
+  /** `structure`: a list or mapping, which only the file can hold: it has no flag. */
+  readonly type: 'string' | 'boolean' | 'number' | 'structure'
   readonly defaultValue: string
   readonly description: string
 }
@@ -23,7 +24,13 @@ export interface SettingSources {
 }
 
 const property = z.looseObject({
-  type: z.enum(['string', 'boolean', 'integer', 'number']).default('string'),
+  type: z
+    .enum(['string', 'boolean', 'integer', 'number', 'array', 'object'])
+    .default('string')
+    .transform((type) => {
+      if (type === 'integer') return 'number'
+      return type === 'array' || type === 'object' ? 'structure' : type
+    }),
   default: z.unknown().optional(),
   description: z.string().default(''),
 })
@@ -38,7 +45,7 @@ export function describeSettings(schema: z.ZodObject): SettingFacts[] {
       key,
       flag: `--${kebab}`,
       env: `DVCR_${kebab.replaceAll('-', '_').toUpperCase()}`,
-      type: type === 'integer' ? 'number' : type,
+      type,
       defaultValue: byDefault === undefined ? '' : JSON.stringify(byDefault).replace(/^"|"$/g, ''),
       description,
     }
@@ -56,6 +63,7 @@ export async function loadSettings<Schema extends z.ZodObject>(
   const facts = describeSettings(schema)
   const merged: Record<string, unknown> = file === undefined ? {} : await readSettings(file)
   for (const setting of facts) {
+    if (setting.type === 'structure') continue
     const fromEnv = env[setting.env]
     if (fromEnv !== undefined && fromEnv !== '') merged[setting.key] = typed(setting, fromEnv)
     const flag = flags[setting.key]
@@ -68,6 +76,7 @@ export async function loadSettings<Schema extends z.ZodObject>(
     const key = String(path[0] ?? '')
     const setting = facts.find((candidate) => candidate.key === key)
     if (!setting) return 'keys' in issue ? `unknown setting ${issue.keys.join(', ')}` : message
+    if (setting.type === 'structure') return `${path.map(String).join('.')}: ${message}`
     return `${key} (${setting.flag}, ${setting.env}): ${message}`
   })
   throw new CodedError('SETTING_INVALID', `settings refused: ${reasons.join('; ')}`)

@@ -99,6 +99,18 @@ export const errorCodes = {
     meaning:
       'The tag points to another image already. Choose another tag, or replace it (`--replace`, `"replace": true`).',
   },
+  TAG_IMMUTABLE: {
+    status: 403,
+    retryable: false,
+    meaning:
+      'A rule of this registry lets nobody move or delete the tag. Push under another tag.',
+  },
+  QUOTA_EXCEEDED: {
+    status: 403,
+    retryable: false,
+    meaning:
+      'The repository, or all of them together, may not hold more. Delete images, or have the limit raised; the message has both figures.',
+  },
   IMAGE_UNKNOWN: {
     status: 404,
     retryable: false,
@@ -221,6 +233,12 @@ export const errorCodes = {
     retryable: true,
     meaning:
       'The registry that images are put into does not answer. Is `dvcr serve` running there?',
+  },
+  UPSTREAM_UNAVAILABLE: {
+    status: 502,
+    retryable: true,
+    meaning:
+      'The upstream registry of a mirror does not answer, fails, or sends damaged bytes, and what was asked for is not held here. Try again later.',
   },
   STORAGE_FULL: {
     status: 507,

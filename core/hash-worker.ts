@@ -1,16 +1,15 @@
-import { createHash, type Hash } from 'node:crypto'
 import { closeSync, openSync, readSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
-import { chunkBytes, type HashReply, type HashRequest } from './hash-pool.ts'
+import { createBlobHash, type BlobHash } from './blob-hash.ts'
+import { hashReportBytes, type HashReply, type HashRequest } from './hash-pool.ts'
 
 interface Stream {
   readonly fd: number | undefined
-  readonly hash: Hash
-  readonly wantsChunks: boolean
-  readonly chunkDigests: Buffer[]
-  chunk: Hash
-  inChunk: number
+  readonly hash: BlobHash
+  /** Positions whose state was asked for, ascending. */
+  readonly checkpoints: number[]
   position: number
+  reported: number
   end: number
   finishing: boolean
 }
@@ -21,25 +20,6 @@ let scheduled = false
 
 const reply = (message: HashReply): void => parentPort?.postMessage(message)
 
-function update(stream: Stream, bytes: Uint8Array): void {
-  stream.hash.update(bytes)
-  if (!stream.wantsChunks) return
-  let rest = bytes
-  while (rest.length > 0) {
-    const part = rest.subarray(0, chunkBytes - stream.inChunk)
-    stream.chunk.update(part)
-    stream.inChunk += part.length
-    rest = rest.subarray(part.length)
-    if (stream.inChunk === chunkBytes) endChunk(stream)
-  }
-}
-
-function endChunk(stream: Stream): void {
-  stream.chunkDigests.push(stream.chunk.digest())
-  stream.chunk = createHash('sha256')
-  stream.inChunk = 0
-}
-
 function close(id: number): void {
   const stream = streams.get(id)
   if (stream?.fd !== undefined) closeSync(stream.fd)
@@ -49,16 +29,30 @@ function close(id: number): void {
 /** One slice of one stream, so that streams sharing the thread advance together. */
 function step(id: number, stream: Stream): void {
   if (stream.fd !== undefined && stream.position < stream.end) {
-    const wanted = Math.min(buffer.length, stream.end - stream.position)
+    const stop = Math.min(stream.end, stream.checkpoints[0] ?? Infinity)
+    const wanted = Math.min(buffer.length, stop - stream.position)
     const got = readSync(stream.fd, buffer, 0, wanted, stream.position)
     if (got === 0) throw new Error(`the file ends at ${stream.position}, before ${stream.end}`)
-    update(stream, buffer.subarray(0, got))
+    stream.hash.update(buffer.subarray(0, got))
     stream.position += got
+    report(id, stream)
   } else if (stream.finishing) {
-    if (stream.wantsChunks && stream.inChunk > 0) endChunk(stream)
-    const chunkDigests = new Uint8Array(Buffer.concat(stream.chunkDigests))
     close(id)
-    reply({ type: 'finished', id, result: { hex: stream.hash.digest('hex'), chunkDigests } })
+    reply({ type: 'finished', id, result: stream.hash.finish() })
+  }
+}
+
+function report(id: number, stream: Stream): void {
+  answerCheckpoints(id, stream)
+  if (stream.position < stream.end && stream.position - stream.reported < hashReportBytes) return
+  stream.reported = stream.position
+  reply({ type: 'hashed', id, position: stream.position })
+}
+
+function answerCheckpoints(id: number, { checkpoints, position, hash }: Stream): void {
+  for (let end = checkpoints[0]; end !== undefined && end <= position; end = checkpoints[0]) {
+    checkpoints.shift()
+    reply({ type: 'state', id, end, state: end === position ? hash.save() : undefined })
   }
 }
 
@@ -85,16 +79,18 @@ function attempt(id: number, action: () => void): void {
   }
 }
 
-function open(request: HashRequest & { type: 'open' }): void {
-  streams.set(request.id, {
-    fd: request.path === undefined ? undefined : openSync(request.path, 'r'),
-    hash: createHash(request.options.algorithm ?? 'sha256'),
-    wantsChunks: request.options.chunkDigests ?? false,
-    chunkDigests: [],
-    chunk: createHash('sha256'),
-    inChunk: 0,
-    position: request.start,
-    end: request.start,
+function open({ id, path, start, options, from }: HashRequest & { type: 'open' }): void {
+  const resumed = from && createBlobHash(options, from.state)
+  const hash = resumed ?? createBlobHash(options)
+  if (!hash) throw new Error(`no hash ${options.algorithm}`)
+  const position = resumed && from ? from.end : start
+  streams.set(id, {
+    fd: path === undefined ? undefined : openSync(path, 'r'),
+    hash,
+    checkpoints: [],
+    position,
+    reported: position,
+    end: position,
     finishing: false,
   })
 }
@@ -107,8 +103,13 @@ parentPort?.on('message', (request: HashRequest) => {
     case 'advance':
       stream.end = Math.max(stream.end, request.end)
       break
+    case 'checkpoint':
+      stream.checkpoints.push(request.end)
+      stream.checkpoints.sort((a, b) => a - b)
+      answerCheckpoints(request.id, stream)
+      break
     case 'write':
-      update(stream, request.bytes)
+      stream.hash.update(request.bytes)
       reply({ type: 'wrote', id: request.id })
       break
     case 'finish':

@@ -1,5 +1,8 @@
 import { Readable } from 'node:stream'
+import { getCACertificates } from 'node:tls'
 import { Agent, request, type Dispatcher } from 'undici'
+import { createClientAuth, type TokenRequest } from './client-auth.ts'
+import type { Login } from './docker-config.ts'
 import type { ErrorCode } from './error-codes.ts'
 import { CodedError, reportedError } from './errors.ts'
 
@@ -14,6 +17,8 @@ export interface SendOptions {
   readonly accept: readonly number[]
 }
 
+type Asked = Omit<SendOptions, 'accept'>
+
 /** HTTP to one registry server. The caller consumes or dumps every body. */
 export interface HttpClient extends AsyncDisposable {
   readonly base: URL
@@ -21,45 +26,131 @@ export interface HttpClient extends AsyncDisposable {
   send(path: string, options: SendOptions): Promise<Dispatcher.ResponseData>
 }
 
+export interface HttpClientOptions {
+  /** Who we are; asked once, when the registry first wants to know. Nobody unless given. */
+  readonly findLogin?: () => Promise<Login | undefined>
+  readonly tls?: {
+    /** PEM of authorities to trust besides the usual ones. */
+    readonly ca?: string | undefined
+    /** Accept any certificate. */
+    readonly insecure?: boolean
+  }
+}
+
+const mostRedirects = 5
+
+/** Logs in nowhere. */
+const noLogin = (): Promise<undefined> => Promise.resolve(undefined)
+const tokenTimeoutMs = 30_000
+
 /**
  * Throws TARGET_UNAVAILABLE where the server cannot be reached, and for an answer that is not
- * accepted the code in its body, so that an error reads the same here as there.
+ * accepted the code in its body, so that an error reads the same here as there. Where the server
+ * asks who we are, `findLogin` says it; a request whose body is a stream is never sent twice.
+ * Redirects of GET and HEAD are followed; another host is not told who we are.
  */
-export function createHttpClient(base: URL): HttpClient {
-  const agent = new Agent({ connect: { timeout: 15_000 }, headersTimeout: 0, bodyTimeout: 120_000 })
+export function createHttpClient(
+  base: URL,
+  { findLogin = noLogin, tls: { ca, insecure = false } = {} }: HttpClientOptions = {},
+): HttpClient {
+  const authorities = ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }
+  const agent = new Agent({
+    connect: { timeout: 15_000, rejectUnauthorized: !insecure, ...authorities },
+    headersTimeout: 0,
+    bodyTimeout: 120_000,
+  })
+  const auth = createClientAuth({ base, findLogin, fetchToken })
+
+  async function exchange(
+    url: URL,
+    { method, headers = {}, body, signal }: Asked,
+  ): Promise<Dispatcher.ResponseData> {
+    try {
+      return await request(url, {
+        dispatcher: agent,
+        method,
+        headers: { 'user-agent': 'dvcr', ...headers },
+        ...(body === undefined ? {} : { body: sendable(body) }),
+        ...(signal === undefined ? {} : { signal }),
+      })
+    } catch (error) {
+      signal?.throwIfAborted()
+      if (error instanceof CodedError) throw error
+      throw new CodedError(
+        'TARGET_UNAVAILABLE',
+        `cannot reach ${url.origin}: ${error instanceof Error ? error.message : String(error)}; is 'dvcr serve' running there?`,
+        { cause: error },
+      )
+    }
+  }
+
+  async function fetchToken({ url, headers, form }: TokenRequest) {
+    const type = { 'content-type': 'application/x-www-form-urlencoded' }
+    const response = await exchange(url, {
+      method: form ? 'POST' : 'GET',
+      headers: form ? { ...headers, ...type } : headers,
+      signal: AbortSignal.timeout(tokenTimeoutMs),
+      ...(form ? { body: Buffer.from(form.toString()) } : {}),
+    })
+    return { status: response.statusCode, body: parsed(await startOf(response.body)) }
+  }
+
+  /** To our registry, with what proves who we are. */
+  async function authorized(url: URL, asked: Asked): Promise<Dispatcher.ResponseData> {
+    const { method, body } = asked
+    const what = { method, path: url.pathname }
+    const attempt = async (): Promise<Dispatcher.ResponseData> => {
+      const authorization = await auth.authorize(what)
+      const headers = { ...asked.headers, ...(authorization ? { authorization } : {}) }
+      return exchange(url, { ...asked, headers })
+    }
+    const response = await attempt()
+    if (response.statusCode !== 401) return response
+    const wanted = response.headers['www-authenticate']
+    const learnt = auth.learn(what, [wanted ?? []].flat().join(', '))
+    if (!learnt || (body !== undefined && !(body instanceof Uint8Array))) return response
+    await response.body.dump()
+    return attempt()
+  }
+
   return {
     base,
-    async send(path, { method, headers = {}, body, signal, accept }) {
-      const url = new URL(path, base)
+    async send(path, { accept, ...asked }) {
+      let url = new URL(path, base)
       if (url.origin !== base.origin) {
         throw new CodedError(
           'TARGET_UNAVAILABLE',
           `${base.host} sent us to another host: ${url.host}`,
         )
       }
-      let response: Dispatcher.ResponseData
-      try {
-        response = await request(url, {
-          dispatcher: agent,
-          method,
-          headers: { 'user-agent': 'dvcr', ...headers },
-          ...(body === undefined ? {} : { body: sendable(body) }),
-          ...(signal === undefined ? {} : { signal }),
-        })
-      } catch (error) {
-        signal?.throwIfAborted()
-        if (error instanceof CodedError) throw error
-        throw new CodedError(
-          'TARGET_UNAVAILABLE',
-          `cannot reach ${base.origin}: ${error instanceof Error ? error.message : String(error)}; is 'dvcr serve' running there?`,
-          { cause: error },
-        )
+      let response = await authorized(url, asked)
+      for (let left = mostRedirects; !accept.includes(response.statusCode); left--) {
+        const next = redirectOf(response, asked, url)
+        if (!next || left === 0) {
+          throw await failure(response, `${asked.method} ${url.pathname} on ${url.host}`)
+        }
+        await response.body.dump()
+        url = next
+        const isOurs = url.origin === base.origin
+        response = isOurs ? await authorized(url, asked) : await exchange(url, asked)
       }
-      if (accept.includes(response.statusCode)) return response
-      throw await failure(response, `${method} ${url.pathname} on ${base.host}`)
+      return response
     },
     [Symbol.asyncDispose]: () => agent.destroy(),
   }
+}
+
+/** Where to ask instead; never from TLS to plain HTTP. @see OCI distribution-spec §redirects */
+function redirectOf(
+  { statusCode, headers }: Dispatcher.ResponseData,
+  { method }: Asked,
+  from: URL,
+): URL | undefined {
+  const { location } = headers
+  if (![301, 302, 303, 307, 308].includes(statusCode) || typeof location !== 'string') return
+  if ((method !== 'GET' && method !== 'HEAD') || !URL.canParse(location, from)) return
+  const to = new URL(location, from)
+  return to.protocol === 'https:' || to.protocol === from.protocol ? to : undefined
 }
 
 function sendable(body: Uint8Array | AsyncIterable<Uint8Array>): Uint8Array | Readable {
@@ -104,12 +195,16 @@ async function startOf(body: Dispatcher.ResponseData['body']): Promise<string> {
 }
 
 function firstError(text: string): { code: string; message: string } | undefined {
+  const { errors } = Object(parsed(text))
+  const [first] = Array.isArray(errors) ? errors : []
+  return typeof first?.code === 'string'
+    ? { code: first.code, message: String(first.message) }
+    : undefined
+}
+
+function parsed(text: string): unknown {
   try {
-    const { errors } = JSON.parse(text)
-    const [first] = Array.isArray(errors) ? errors : []
-    return typeof first?.code === 'string'
-      ? { code: first.code, message: String(first.message) }
-      : undefined
+    return JSON.parse(text)
   } catch {
     // Not our kind of body: the status then has to do.
     return undefined

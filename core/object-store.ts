@@ -27,6 +27,11 @@ export interface ObjectStore {
   list(folder: string, options: ListOptions): Promise<string[]>
   /** Names of the folders directly in `folder` in byte order; some may hold nothing any more. */
   listFolders(folder: string): Promise<string[]>
-  /** False where there was nothing. */
-  delete(key: string): Promise<boolean>
+  /** False where there was nothing, or not the version `ifMatch`, which then stays. */
+  delete(key: string, condition?: { readonly ifMatch: string }): Promise<boolean>
+  /**
+   * True where `delete` looks at `ifMatch` and deletes in one atomic step. Else a version written
+   * between the two may be lost, and dead records stay until nobody writes them any more.
+   */
+  readonly conditionalDelete: boolean
 }

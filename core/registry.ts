@@ -11,6 +11,8 @@ export interface ByteRange {
 export interface StoredManifest extends Descriptor {
   /** The exact bytes as pushed. */
   readonly bytes: Uint8Array
+  /** For the `Warning` header of the answer: a mirror could not ask its upstream. */
+  readonly warning?: string
 }
 
 /** One page of names in byte order; `last` is exclusive, `limit` the most entries returned. */
@@ -102,8 +104,12 @@ export interface Manifests {
     manifest: { readonly mediaType: string; readonly bytes: Uint8Array },
     options: PutManifestOptions,
   ): Promise<Descriptor>
-  /** A tag: only the tag. A digest: the manifest and every tag that points to it. */
-  delete(reference: Reference): Promise<boolean>
+  /**
+   * A tag: only the tag. A digest: the manifest and every tag that points to it. With `reclaim` a
+   * manifest goes with its last tag, and what only it referred to goes at once, where the registry
+   * can do that.
+   */
+  delete(reference: Reference, options?: { readonly reclaim?: boolean }): Promise<boolean>
 }
 
 export interface Repository {

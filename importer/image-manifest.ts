@@ -18,10 +18,12 @@ export const annotations = {
   fileOffset: 'io.dvcr.disk.file-offset',
   contentDigest: 'io.dvcr.content-digest',
   encoder: 'io.dvcr.encoder',
+  /**
+   * The blob of chunk digests; also a label of the config. Registries of ours keep a blob that an
+   * annotation names as long as the manifest.
+   */
+  chunks: 'io.dvcr.chunks',
 } as const
-
-/** Label in the config that names the blob of chunk digests. */
-const chunksLabel = 'io.dvcr.chunks'
 
 /** What an import learnt of an image; all sizes in bytes. */
 export interface ImageFacts {
@@ -63,7 +65,7 @@ export function imageObjects(facts: ImageFacts): ImageObjects {
         'source-image-format': facts.sourceFormat,
         'source-image-size': String(facts.sourceSize),
         'source-image-virtual-size': String(facts.virtualSize),
-        [chunksLabel]: digestOf(chunks),
+        [annotations.chunks]: digestOf(chunks),
       },
     },
     rootfs: { type: 'layers', diff_ids: [facts.layer.digest] },
@@ -81,7 +83,7 @@ export function imageObjects(facts: ImageFacts): ImageObjects {
         annotations: { 'org.opencontainers.image.title': 'disk.tar' },
       },
     ],
-    annotations: imageAnnotations(facts),
+    annotations: { ...imageAnnotations(facts), [annotations.chunks]: digestOf(chunks) },
   })
   return { manifest, config, chunks }
 }

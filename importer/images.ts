@@ -36,7 +36,10 @@ export interface Images {
   list(options: ListImagesOptions): Promise<ImageRecord[]>
   /** Throws IMAGE_UNKNOWN. */
   get(image: ImageReference): Promise<ImageRecord>
-  /** A tag: the tag. A digest: the image and all its tags. Throws IMAGE_UNKNOWN. */
+  /**
+   * A tag: the tag, and with an image's last tag the image. A digest: the image and all its tags.
+   * What only it used is removed soon after. Throws IMAGE_UNKNOWN.
+   */
   delete(image: ImageReference): Promise<void>
   /** Points `tag` at the image too. Throws IMAGE_UNKNOWN, TAG_INVALID, TAG_EXISTS. */
   tag(
@@ -75,7 +78,8 @@ export function createImages(registry: Registry): Images {
     },
     async delete(image) {
       await find(image)
-      await registry.repository(image.name).manifests.delete(image.reference)
+      const { manifests } = registry.repository(image.name)
+      await manifests.delete(image.reference, { reclaim: true })
     },
     async tag(image, text, { replace }) {
       const tag = parseTag(text)

@@ -64,6 +64,7 @@ test('what is described is what is served', async () => {
     images: unused,
     imports: unused,
     stopping: new AbortController().signal,
+    accessOf: unused,
   })
   const { paths } = documentSchema.parse(openApiDocument())
   const described = Object.entries(paths).flatMap(([path, methods]) =>

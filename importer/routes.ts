@@ -1,7 +1,8 @@
-import type { FastifyInstance, FastifyReply } from 'fastify'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { z } from 'zod'
+import type { Access, Action } from '../core/access.ts'
 import { CodedError } from '../core/errors.ts'
-import { parseImageReference } from '../core/reference.ts'
+import { parseImageReference, parseName, type ImageReference } from '../core/reference.ts'
 import type { Images } from './images.ts'
 import { importStates, newImportSchema, type ImportRecord } from './import-record.ts'
 import type { Imports } from './imports.ts'
@@ -12,6 +13,8 @@ export interface ImageApiDeps {
   readonly imports: Imports
   /** Ends event streams when the server stops. */
   readonly stopping: AbortSignal
+  /** What the sender of a request may do. */
+  readonly accessOf: (request: FastifyRequest) => Access
 }
 
 const listImportsQuery = z.strictObject({
@@ -29,47 +32,69 @@ const idempotencyHeader = z.object({ 'idempotency-key': z.string().min(1).max(25
 /** Registers `/v1/`: the image API as `/v1/openapi.json` describes it. */
 export function registerImageApi(
   app: FastifyInstance,
-  { images, imports, stopping }: ImageApiDeps,
+  { images, imports, stopping, accessOf }: ImageApiDeps,
 ): void {
-  app.get('/v1/openapi.json', () => openApiDocument())
+  app.get('/v1/openapi.json', { config: { access: 'open' } }, () => openApiDocument())
+  // Which image it is about stands in the path, the query, the body or a record.
+  const routed = { config: { access: 'by-handler' } } as const
+  const demand = (request: FastifyRequest, action: Action, text: string): ImageReference => {
+    const image = parseImageReference(text)
+    accessOf(request).demand(action, image.name)
+    return image
+  }
+  const demandImport = async (request: FastifyRequest, action: Action): Promise<ImportRecord> => {
+    const record = await imports.get(parse(importParams, request.params, 'id').id)
+    accessOf(request).demand(action, record.name)
+    return record
+  }
 
-  app.post('/v1/imports', async (request, reply) => {
+  app.post('/v1/imports', routed, async (request, reply) => {
     const body = parse(newImportSchema, request.body, 'the body')
+    accessOf(request).demand('push', parseName(body.name))
     const headers = parse(idempotencyHeader, request.headers, 'the header Idempotency-Key')
     const record = await imports.create(body, { idempotencyKey: headers['idempotency-key'] })
     return reply.code(202).header('location', `/v1/imports/${record.id}`).send(record)
   })
-  app.get('/v1/imports', async (request) => ({
-    imports: await imports.list(parse(listImportsQuery, request.query, 'the query')),
-  }))
-  app.get('/v1/imports/:id', (request) => imports.get(parse(importParams, request.params, 'id').id))
-  app.delete('/v1/imports/:id', (request) =>
-    imports.cancel(parse(importParams, request.params, 'id').id),
-  )
-  app.get('/v1/imports/:id/events', async (request, reply) => {
-    const { id } = parse(importParams, request.params, 'id')
+  app.get('/v1/imports', routed, async (request) => {
+    const { limit = 100, ...query } = parse(listImportsQuery, request.query, 'the query')
+    const access = accessOf(request)
+    access.demandSome('pull')
+    const found = await imports.list({ ...query, limit: Infinity })
+    return { imports: found.filter(({ name }) => access.may('pull', name)).slice(0, limit) }
+  })
+  app.get('/v1/imports/:id', routed, (request) => demandImport(request, 'pull'))
+  app.delete('/v1/imports/:id', routed, async (request) => {
+    const { id } = await demandImport(request, 'push')
+    return imports.cancel(id)
+  })
+  app.get('/v1/imports/:id/events', routed, async (request, reply) => {
     // Answers 404 before the stream starts.
-    await imports.get(id)
+    const { id } = await demandImport(request, 'pull')
     const signal = AbortSignal.any([request.signal, stopping])
     await sendEvents(reply, imports.watch(id, { signal }), signal)
   })
 
-  app.get('/v1/images', async (request) => ({
-    images: await images.list(parse(listImagesQuery, request.query, 'the query')),
-  }))
-  app.get('/v1/image/:image', (request) => {
-    const { image } = parse(imageParams, request.params, 'image')
-    return images.get(parseImageReference(image))
+  app.get('/v1/images', routed, async (request) => {
+    const query = parse(listImagesQuery, request.query, 'the query')
+    const access = accessOf(request)
+    if (query.name !== undefined) access.demand('pull', query.name)
+    access.demandSome('pull')
+    const found = await images.list(query)
+    return { images: found.filter(({ name }) => access.may('pull', name)) }
   })
-  app.delete('/v1/image/:image', async (request, reply) => {
+  app.get('/v1/image/:image', routed, (request) => {
     const { image } = parse(imageParams, request.params, 'image')
-    await images.delete(parseImageReference(image))
+    return images.get(demand(request, 'pull', image))
+  })
+  app.delete('/v1/image/:image', routed, async (request, reply) => {
+    const { image } = parse(imageParams, request.params, 'image')
+    await images.delete(demand(request, 'delete', image))
     return reply.code(204).send()
   })
-  app.put('/v1/image/:image/tags/:tag', async (request, reply) => {
+  app.put('/v1/image/:image/tags/:tag', routed, async (request, reply) => {
     const { image, tag } = parse(tagParams, request.params, 'image and tag')
     const { replace } = parse(tagQuery, request.query, 'the query')
-    const record = await images.tag(parseImageReference(image), tag, { replace })
+    const record = await images.tag(demand(request, 'push', image), tag, { replace })
     return reply.code(201).send(record)
   })
 }

@@ -46,7 +46,7 @@ const program = `
     say({ tag: 't' + i })
   }
   async function upload(i) {
-    const upload = await store.uploads.create('a', 0)
+    const upload = await store.uploads.create('a')
     const bytes = randomBytes(i * 77_777 % 2_000_000 + 1)
     for (let sent = 0; sent < 3; sent++) {
       await upload.append({ bytes: body(bytes), at: undefined, expectedBytes: 0 })

@@ -20,6 +20,8 @@ export interface Failure {
 const specCodes: Partial<Record<ErrorCode, ErrorCode>> = {
   MANIFEST_TOO_LARGE: 'SIZE_INVALID',
   TAG_EXISTS: 'DENIED',
+  TAG_IMMUTABLE: 'DENIED',
+  QUOTA_EXCEEDED: 'DENIED',
   HOST_REFUSED: 'DENIED',
   ORIGIN_REFUSED: 'DENIED',
   MEDIA_TYPE_REFUSED: 'UNSUPPORTED',

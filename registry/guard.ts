@@ -2,11 +2,14 @@ import type { FastifyRequest } from 'fastify'
 import { CodedError } from '../core/errors.ts'
 import { hasBody } from './request-body.ts'
 
-/** `loopback`: the Host must be this machine's. `any-host`: it may be anything. */
-export type GuardMode = 'loopback' | 'any-host'
+/**
+ * `loopback`: the Host must be this machine's. `any-host`: it may be anything. `origin`: only pages
+ * of other sites are refused, as a server with authentication does it: browsers keep credentials.
+ */
+export type GuardMode = 'loopback' | 'any-host' | 'origin'
 
 /**
- * What protects a server without authentication from web pages: a page elsewhere can neither reach
+ * What protects a server, above all one without authentication, from web pages: a page elsewhere can neither reach
  * it by a name of its own (DNS rebinding), nor send it anything as a form or from its origin.
  * Throws HOST_REFUSED, ORIGIN_REFUSED or MEDIA_TYPE_REFUSED.
  */
@@ -24,7 +27,7 @@ export function guardRequest(request: FastifyRequest, mode: GuardMode): void {
       `pages of ${JSON.stringify(origin.slice(0, 100))} may not use this server`,
     )
   }
-  if (hasBody(request.raw) && !isAcceptedType(contentType)) {
+  if (mode !== 'origin' && hasBody(request.raw) && !isAcceptedType(contentType)) {
     throw new CodedError(
       'MEDIA_TYPE_REFUSED',
       `bodies of type ${JSON.stringify(contentType?.slice(0, 100))} are not taken; send application/json, application/octet-stream or a manifest's type`,

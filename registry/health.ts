@@ -41,12 +41,12 @@ export function registerHealth(
     }
   }
 
-  app.get('/healthz', async () => ({ status: 'ok' }))
-  app.get('/readyz', async () => {
+  app.get('/healthz', { config: { access: 'open' } }, async () => ({ status: 'ok' }))
+  app.get('/readyz', { config: { access: 'open' } }, async () => {
     await requireReady()
     return { status: 'ready' }
   })
-  app.get('/metrics', async (_request, reply) =>
+  app.get('/metrics', { config: { access: 'metrics' } }, async (_request, reply) =>
     reply
       .header('content-type', metrics.registry.contentType)
       .send(await metrics.registry.metrics()),

@@ -1,4 +1,4 @@
-import { digestAlgorithm, digestHex, type Digest } from '../core/digest.ts'
+import { digestAlgorithm, digestHex, parseDigest, type Digest } from '../core/digest.ts'
 
 /** Longest piece of a key; a file system allows 255 bytes. */
 const pieceLength = 200
@@ -10,27 +10,55 @@ const spread = (digest: Digest): string => {
 
 const plain = (digest: Digest): string => `${digestAlgorithm(digest)}/${digestHex(digest)}`
 
+/** A long name in base64url would not fit in one piece; only then it has several. */
+const pieces = (name: string): string =>
+  (Buffer.from(name).toString('base64url').match(new RegExp(`.{1,${pieceLength}}`, 'g')) ?? []).join('/')
+
 /**
- * Every key of layout 1; written bottom-up (data, pointer, reference, link, manifest, tag) and
- * deleted top-down, so that what is visible is always complete. `docs/store-layout.md`
+ * Every key of layout 2; written bottom-up (data, reference, pointer, link, referrer, manifest,
+ * tag) and deleted top-down, so that what is visible is always complete. `docs/store-layout.md`
  */
 export const keys = {
   uploads: 'v1/uploads/',
   repositories: 'v1/repos/',
+  dataFolder: 'v1/data/',
   data: (uuid: string) => `v1/data/${uuid.slice(0, 2)}/${uuid}`,
+  /** `shard` is the first byte of the digest in hex. */
+  pointers: (algorithm: string, shard: string) => `v1/blobs/${algorithm}/${shard}/`,
   pointer: (digest: Digest) => `v1/blobs/${spread(digest)}.json`,
-  /** A long name in base64url would not fit in one piece; only then it has several. */
-  reference(digest: Digest, name: string, nonce: string): string {
-    const encoded = Buffer.from(name).toString('base64url')
-    const pieces = encoded.match(new RegExp(`.{1,${pieceLength}}`, 'g')) ?? []
-    return `v1/refs/${spread(digest)}/${pieces.join('/')}/${nonce}`
-  },
+  referenceShard: (algorithm: string, shard: string) => `v1/refs/${algorithm}/${shard}/`,
+  references: (digest: Digest) => `v1/refs/${spread(digest)}/`,
+  reference: (digest: Digest, name: string, nonce: string) =>
+    `v1/refs/${spread(digest)}/${pieces(name)}/${nonce}`,
   upload: (uuid: string) => `v1/uploads/${uuid}.json`,
   links: (name: string) => `v1/repos/${name}/_b/`,
   link: (name: string, digest: Digest) => `v1/repos/${name}/_b/${plain(digest)}`,
   manifests: (name: string) => `v1/repos/${name}/_m/`,
   manifest: (name: string, digest: Digest) => `v1/repos/${name}/_m/${plain(digest)}`,
-  manifestFacts: (name: string, digest: Digest) => `v1/repos/${name}/_m/${plain(digest)}.json`,
+  referrers: (name: string, subject: Digest) => `v1/repos/${name}/_r/${plain(subject)}/`,
+  /** Empty: what a referrer is stands in its manifest's own record. */
+  referrer: (name: string, subject: Digest, digest: Digest) =>
+    `v1/repos/${name}/_r/${plain(subject)}/${plain(digest).replace('/', '-')}`,
   tags: (name: string) => `v1/repos/${name}/_t/`,
   tag: (name: string, tag: string) => `v1/repos/${name}/_t/${tag}`,
 } as const
+
+/** The digest at the end of a link's, manifest's or pointer's key; `undefined` where there is none. */
+export function digestOfKey(key: string): Digest | undefined {
+  const found = /(sha256|sha512)\/(?:[0-9a-f]{2}\/)?([0-9a-f]{64,128})(?:\.json)?$/.exec(key)
+  return found ? parseDigest(`${found[1]}:${found[2]}`) : undefined
+}
+
+/** What a reference's key says; `undefined` for a key that is none. */
+export function parseReferenceKey(
+  key: string,
+): { readonly digest: Digest; readonly name: string; readonly nonce: string } | undefined {
+  const found = /^v1\/refs\/(sha256|sha512)\/[0-9a-f]{2}\/([0-9a-f]+)\/(.+)\/([^/]+)$/.exec(key)
+  if (!found) return undefined
+  const [, algorithm = '', hex = '', name = '', nonce = ''] = found
+  return {
+    digest: parseDigest(`${algorithm}:${hex}`),
+    name: Buffer.from(name.replaceAll('/', ''), 'base64url').toString(),
+    nonce,
+  }
+}

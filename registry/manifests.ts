@@ -1,74 +1,98 @@
-import { digestOf, type Descriptor, type Digest, type DigestAlgorithm } from '../core/digest.ts'
-import { CodedError } from '../core/errors.ts'
-import { isNonDistributable, parseManifest, type Manifest } from '../core/manifest.ts'
-import type { ObjectStore } from '../core/object-store.ts'
+import { randomUUID } from 'node:crypto'
 import {
-  tagExists,
-  type Manifests,
-  type PutManifestOptions,
-  type StoredManifest,
-} from '../core/registry.ts'
+  digestOf,
+  type Descriptor,
+  type Digest,
+  type DigestAlgorithm,
+} from '../core/digest.ts'
+import { CodedError } from '../core/errors.ts'
+import { parseManifest } from '../core/manifest.ts'
+import type { ObjectStore } from '../core/object-store.ts'
+import type { Manifests, PutManifestOptions } from '../core/registry.ts'
 import type { BlobIndex } from './blob-index.ts'
-import { keys } from './keys.ts'
-import { decodeJson, encodeJson, manifestRecord, tagRecord } from './records.ts'
+import { digestOfKey, keys } from './keys.ts'
+import {
+  changeManifest,
+  describeManifest,
+  enterReferrer,
+  isServed,
+  readManifest,
+  removeManifest,
+  swapManifest,
+  type StoredRecord,
+} from './manifest-records.ts'
+import type { ManifestRecord } from './records.ts'
+import type { MovedTag, Tags } from './tags.ts'
 
 /** Largest manifest taken; the spec asks for at least 4 MB. */
 export const manifestLimitBytes = 4 * 1024 * 1024
 
-/** `Manifests` that can also be addressed by sha512. */
+/** A manifest that names a subject. @see OCI distribution-spec §listing-referrers */
+export interface Referrer extends Descriptor {
+  readonly artifactType?: string | undefined
+  readonly annotations?: Readonly<Record<string, string>> | undefined
+}
+
+export interface PutStoredOptions extends PutManifestOptions {
+  readonly algorithm?: DigestAlgorithm
+  /** What it refers to may be missing: a mirror fetches that when it is asked for. */
+  readonly partial?: boolean
+}
+
+/** `Manifests` with what only clients of this registry ask for. */
 export interface StoredManifests extends Manifests {
+  /** `subject`: what the manifest says it belongs to. */
   put(
     manifest: { readonly mediaType: string; readonly bytes: Uint8Array },
-    options: PutManifestOptions & { readonly algorithm?: DigestAlgorithm },
-  ): Promise<Descriptor>
+    options: PutStoredOptions,
+  ): Promise<Descriptor & { readonly subject?: Digest | undefined }>
+  /** Manifests that name `subject`, in byte order of their digests. */
+  listReferrers(subject: Digest): Promise<Referrer[]>
+}
+
+export interface DeletedManifest {
+  readonly name: string
+  readonly digest: Digest
+  readonly record: ManifestRecord
+  /** What only it referred to goes at once. */
+  readonly reclaim: boolean
 }
 
 export interface ManifestParts {
   readonly objects: ObjectStore
   readonly index: BlobIndex
-  /** One change of a repository's manifests at a time. */
-  readonly serial: <T>(name: string, action: () => Promise<T>) => Promise<T>
+  readonly tags: Tags
+  /** Hears of a manifest that is gone, with all it referred to. */
+  readonly onDeleted: (manifest: DeletedManifest) => void
+  /** Hears of a manifest that should go where this was its last tag. */
+  readonly onUntagged: (manifest: { readonly name: string; readonly digest: Digest }) => void
 }
 
-/** The manifests and tags of one repository. */
-export function createManifests(
-  name: string,
-  { objects, index, serial }: ManifestParts,
-): StoredManifests {
-  async function readTag(tag: string) {
-    const key = keys.tag(name, tag)
-    const stored = await objects.get(key)
-    return stored && { ...decodeJson(tagRecord, stored.bytes, key), etag: stored.etag }
-  }
+/** The manifests of one repository. Its steps are those of `docs/decisions/010-online-gc.md`. */
+export function createManifests(name: string, parts: ManifestParts): StoredManifests {
+  const { objects, index, tags, onDeleted, onUntagged } = parts
 
-  async function readByDigest(digest: Digest): Promise<StoredManifest | undefined> {
-    const stored = await objects.get(keys.manifest(name, digest))
-    if (!stored) return undefined
-    const key = keys.manifestFacts(name, digest)
-    const facts = await objects.get(key)
-    if (!facts) return undefined
-    const { mediaType } = decodeJson(manifestRecord, facts.bytes, key)
-    return { mediaType, digest, size: stored.bytes.length, bytes: stored.bytes }
-  }
+  const read = (digest: Digest) => readManifest(objects, name, digest)
 
-  async function readByTag(tag: string): Promise<StoredManifest | undefined> {
-    const found = await readTag(tag)
-    if (!found) return undefined
-    const { mediaType, digest } = found
-    const stored = await objects.get(keys.manifest(name, digest))
-    return stored && { mediaType, digest, size: stored.bytes.length, bytes: stored.bytes }
+  /** The manifest as it serves; a condemned one is taken back, so that the answer holds. */
+  async function find(digest: Digest): Promise<StoredRecord | undefined> {
+    for (;;) {
+      const found = await read(digest)
+      if (!found || !isServed(found)) return undefined
+      if (found.record.state === 'live') return found
+      const taken = await changeManifest(objects, name, digest, found, 'live')
+      if (taken) return taken
+    }
   }
 
   /** `subject` may come later; what is fetched from elsewhere is never here. */
-  async function requireReferences({ config, layers = [], manifests = [] }: Manifest) {
-    const blobs = (config ? [config, ...layers] : layers).filter(
-      (layer) => !isNonDistributable(layer),
-    )
+  async function requireReferences(record: ManifestRecord): Promise<void> {
+    const { blobs, manifests, partial = false } = record
     const missing = [
-      ...(await absent(blobs, (digest) => index.find(name, digest))),
-      ...(await absent(manifests, (digest) => objects.get(keys.manifest(name, digest)))),
+      ...(await absent(blobs, (digest) => index.stat(name, digest))),
+      ...(await absent(manifests, find)),
     ]
-    if (missing.length === 0) return
+    if (missing.length === 0 || partial) return
     throw new CodedError(
       'MANIFEST_BLOB_UNKNOWN',
       `the manifest refers to ${missing.slice(0, 3).join(', ')}, not in the repository ${name}; push that first`,
@@ -76,88 +100,145 @@ export function createManifests(
     )
   }
 
-  async function storeManifest(
-    { mediaType, bytes }: { readonly mediaType: string; readonly bytes: Uint8Array },
+  /** Writes a version of its own, also where the manifest is there: it is checked after that. */
+  async function announce(
     digest: Digest,
-    { config, layers = [], manifests = [], subject, artifactType, annotations }: Manifest,
-  ): Promise<void> {
-    const references = [...(config ? [config] : []), ...layers, ...manifests]
-    const facts = encodeJson({
-      mediaType,
-      size: bytes.length,
-      references: references.map(({ digest }) => digest),
-      subject: subject?.digest,
-      artifactType: artifactType ?? config?.mediaType,
-      annotations,
-    })
-    await objects.put(keys.manifestFacts(name, digest), facts, 'always')
-    await objects.put(keys.manifest(name, digest), bytes, 'ifAbsent')
-  }
-
-  async function requireFreeTag(tag: string, digest: Digest): Promise<void> {
-    const current = await readTag(tag)
-    if (!current || current.digest === digest) return
-    throw tagExists(name, tag, current.digest)
-  }
-
-  async function moveTag(tag: string, to: Descriptor, replace: boolean): Promise<void> {
+    { record, bytes }: { readonly record: ManifestRecord; readonly bytes: Uint8Array },
+  ): Promise<StoredRecord> {
     for (;;) {
-      if (!replace) await requireFreeTag(tag, to.digest)
-      const current = await readTag(tag)
-      if (current?.digest === to.digest && current.mediaType === to.mediaType) return
-      const record = encodeJson({ ...to, at: new Date().toISOString() })
-      const condition = current ? { ifMatch: current.etag } : 'ifAbsent'
-      if ((await objects.put(keys.tag(name, tag), record, condition)) !== undefined) return
+      const current = await read(digest)
+      // What is served already stays so.
+      const state: ManifestRecord['state'] = current && isServed(current) ? 'live' : 'pending'
+      const mine = { record: { ...record, state, nonce: randomUUID() }, bytes }
+      const written = await swapManifest(objects, keys.manifest(name, digest), mine, current)
+      if (written) return written
     }
   }
 
-  async function deleteByDigest(digest: Digest): Promise<boolean> {
-    const folder = keys.tags(name)
-    for (const key of await objects.list(folder, {})) {
-      const tag = await readTag(key.slice(folder.length))
-      if (tag?.digest === digest) await objects.delete(key)
+  /** Makes the manifest visible; false where someone has changed it since it was announced. */
+  async function publish(digest: Digest, announced: StoredRecord): Promise<boolean> {
+    try {
+      await requireReferences(announced.record)
+    } catch (error) {
+      if (announced.record.state === 'pending') await retract(digest, announced)
+      throw error
     }
-    const existed = await objects.delete(keys.manifest(name, digest))
-    await objects.delete(keys.manifestFacts(name, digest))
-    return existed
+    if (announced.record.state === 'live') return true
+    return (await changeManifest(objects, name, digest, announced, 'live')) !== undefined
+  }
+
+  async function retract(digest: Digest, announced: StoredRecord): Promise<void> {
+    const dead = await changeManifest(objects, name, digest, announced, 'dead')
+    if (dead) await removeManifest(objects, name, digest, dead)
+  }
+
+  async function store(
+    digest: Digest,
+    manifest: { readonly record: ManifestRecord; readonly bytes: Uint8Array },
+    { tag, replace }: PutManifestOptions,
+  ): Promise<void> {
+    const { mediaType, subject } = manifest.record
+    const descriptor = { mediaType, digest, size: manifest.bytes.length }
+    let moved: MovedTag | undefined
+    try {
+      for (;;) {
+        if (subject) await enterReferrer(objects, name, digest, subject)
+        const announced = await announce(digest, manifest)
+        if (subject) await enterReferrer(objects, name, digest, subject)
+        if (!(await publish(digest, announced))) continue
+        if (tag === undefined) return
+        moved = await tags.move(tag, descriptor, { replace, before: moved?.before })
+        // A delete in between took the manifest, perhaps the tag: then this push comes after it.
+        if ((await find(digest)) && (await tags.resolve(tag)) !== undefined) return
+      }
+    } catch (error) {
+      if (tag !== undefined && moved) await tags.putBack(tag, moved)
+      throw error
+    }
+  }
+
+  async function deleteByDigest(digest: Digest, reclaim: boolean): Promise<boolean> {
+    for await (const { tag, digest: to } of tags.all()) {
+      if (to === digest) tags.requireMutable(tag, digest)
+    }
+    for (;;) {
+      const found = await read(digest)
+      if (!found || !isServed(found)) return false
+      const dead = await changeManifest(objects, name, digest, found, 'dead')
+      if (!dead) continue
+      await removeTags(digest, dead)
+      await removeManifest(objects, name, digest, dead)
+      onDeleted({ name, digest, record: dead.record, reclaim })
+      return true
+    }
+  }
+
+  /**
+   * Removes the tags of a dead manifest. Whoever pushes it again meanwhile writes the manifest
+   * first and then the tag: so the tag is read first and the manifest looked at after that.
+   */
+  async function removeTags(digest: Digest, dead: StoredRecord): Promise<void> {
+    for await (const { tag, digest: to, etag } of tags.all()) {
+      if (to !== digest) continue
+      if ((await read(digest))?.etag !== dead.etag) return
+      await tags.deleteVersion(tag, etag)
+    }
   }
 
   return {
-    get: (reference) =>
-      reference.kind === 'tag' ? readByTag(reference.tag) : readByDigest(reference.digest),
-    async put(manifest, { tag, replace, algorithm = 'sha256' }) {
-      const { mediaType, bytes } = manifest
+    async get(reference) {
+      const digest =
+        reference.kind === 'tag' ? await tags.resolve(reference.tag) : reference.digest
+      const found = digest && (await find(digest))
+      if (!digest || !found) return undefined
+      const { record, bytes } = found
+      return { mediaType: record.mediaType, digest, size: bytes.length, bytes }
+    },
+    async put({ mediaType, bytes }, options) {
+      const { tag, replace, algorithm = 'sha256', partial } = options
       if (bytes.length > manifestLimitBytes) {
         throw new CodedError(
           'MANIFEST_TOO_LARGE',
           `the manifest has ${bytes.length} bytes, the limit is ${manifestLimitBytes}`,
         )
       }
-      const parsed = parseManifest(mediaType, bytes)
+      const described = describeManifest(mediaType, parseManifest(mediaType, bytes))
+      const record = partial ? { ...described, partial } : described
       const digest = digestOf(bytes, algorithm)
-      const descriptor = { mediaType, digest, size: bytes.length }
-      return serial(name, async () => {
-        if (tag !== undefined && !replace) await requireFreeTag(tag, digest)
-        await requireReferences(parsed)
-        await storeManifest(manifest, digest, parsed)
-        if (tag !== undefined) await moveTag(tag, descriptor, replace)
-        return descriptor
+      if (tag !== undefined) await tags.requireFree(tag, digest, { replace })
+      await requireReferences(record)
+      await store(digest, { record, bytes }, options)
+      const { subject } = record
+      return { mediaType, digest, size: bytes.length, ...(subject ? { subject } : {}) }
+    },
+    async delete(reference, { reclaim = false } = {}) {
+      if (reference.kind === 'digest') return deleteByDigest(reference.digest, reclaim)
+      const digest = await tags.resolve(reference.tag)
+      const existed = await tags.delete(reference.tag)
+      if (reclaim && existed && digest) onUntagged({ name, digest })
+      return existed
+    },
+    async listReferrers(subject) {
+      const found = await objects.list(keys.referrers(name, subject), {})
+      const digests = found.flatMap((key) => digestOfKey(key.replace(/-([0-9a-f]+)$/, '/$1')) ?? [])
+      const records = await Promise.all(digests.map(read))
+      return records.flatMap((stored, at) => {
+        const digest = digests[at]
+        return digest && stored && isServed(stored) ? [referrerOf(digest, stored)] : []
       })
     },
-    delete: (reference) =>
-      serial(name, () =>
-        reference.kind === 'tag'
-          ? objects.delete(keys.tag(name, reference.tag))
-          : deleteByDigest(reference.digest),
-      ),
   }
 }
 
+function referrerOf(digest: Digest, { record, bytes }: StoredRecord): Referrer {
+  const { mediaType, artifactType, annotations } = record
+  return { mediaType, digest, size: bytes.length, artifactType, annotations }
+}
+
 async function absent(
-  descriptors: readonly { readonly digest: Digest }[],
+  digests: readonly Digest[],
   find: (digest: Digest) => Promise<unknown>,
 ): Promise<Digest[]> {
-  const digests = [...new Set(descriptors.map(({ digest }) => digest))]
   const found = await Promise.all(digests.map(find))
   return digests.filter((_, index) => found[index] === undefined)
 }

@@ -5,49 +5,107 @@ import { CodedError } from '../core/errors.ts'
 const digest = z.string().transform((text) => parseDigest(text))
 const size = z.int().nonnegative()
 
-/** The commit point of a blob: its bytes are `[offset, offset + size)` of the data object. */
+/**
+ * What may still be collected says so first: `condemned` serves and can be taken back to `live`,
+ * `dead` is gone for everybody, its record only waits to be removed. `registry/gc/`
+ */
+const state = z.enum(['live', 'condemned', 'dead'])
+
+/** Changes of one record; etags follow the contents, so two versions must never be equal. */
+const rev = z.int().nonnegative()
+
+/**
+ * The commit point of a blob: its bytes are `[offset, offset + size)` of the data object, or of the
+ * objects whose lengths `segments` lists.
+ */
 export const pointerRecord = z.object({
-  state: z.literal('live'),
-  gen: z.int(),
+  state,
+  rev,
   data: z.uuid(),
   offset: size,
   size,
-  sha256: z.string().optional(),
-  sha512: z.string().optional(),
+  segments: z.array(size).optional(),
   at: z.iso.datetime(),
+  since: z.iso.datetime().optional(),
 })
 export type Pointer = z.output<typeof pointerRecord>
 
-/** The right of a repository to read a blob; `nonce` names its reference. */
+/**
+ * The right of a repository to read a blob of `size` bytes; `nonce` names its reference. `at`: last
+ * pushed or mounted; `asked`: last answered while it was condemned; `since`: condemned or dead.
+ */
 export const linkRecord = z.object({
-  state: z.literal('live'),
+  state,
+  rev,
   nonce: z.uuid(),
+  size,
   at: z.iso.datetime(),
+  asked: z.iso.datetime().optional(),
+  since: z.iso.datetime().optional(),
 })
+export type Link = z.output<typeof linkRecord>
 
-/** An upload on its way; `offset` bytes are acknowledged, `committing` is set before the pointer. */
+/**
+ * How to go on writing a data object, in any process: `offset` bytes are durable. `hashes` are
+ * states of `core/resumable-hash.ts` after exactly so many bytes.
+ */
+export const checkpointRecord = z.object({
+  offset: size,
+  hashes: z.object({ sha256: z.string().optional(), sha512: z.string().optional() }).optional(),
+  /** Parsed by the S3 driver only. */
+  s3: z.record(z.string(), z.unknown()).optional(),
+})
+export type Checkpoint = z.output<typeof checkpointRecord>
+
+/**
+ * A blob on its way. `writer` is the process that wrote last; with `rev` no two versions are
+ * equal. `algorithm` is hashed while the bytes come. `committing`: all bytes of `blob` are durable
+ * and verified, from now on it only becomes a blob. `ended`: nobody goes on with it any more.
+ */
 export const sessionRecord = z.object({
   repo: z.string(),
-  data: z.uuid(),
-  offset: size,
-  reserve: size,
   owner: z.enum(['client', 'import']),
-  committing: digest.optional(),
+  state: z.enum(['open', 'committing', 'ended']),
+  data: z.uuid(),
+  algorithm: z.enum(['sha256', 'sha512']),
+  checkpoint: checkpointRecord,
+  blob: z.object({ digest, offset: size, size }).optional(),
+  writer: z.uuid(),
+  rev,
   at: z.iso.datetime(),
 })
 export type Session = z.output<typeof sessionRecord>
 
-export const tagRecord = z.object({ digest, mediaType: z.string(), size, at: z.iso.datetime() })
-
-/** What is known of a manifest without reading it. */
-export const manifestRecord = z.object({
+export const tagRecord = z.object({
+  digest,
   mediaType: z.string(),
   size,
-  references: z.array(digest),
+  nonce: z.uuid(),
+  at: z.iso.datetime(),
+})
+export type TagRecord = z.output<typeof tagRecord>
+
+/**
+ * What a manifest's object says before the bytes as pushed. `kept`: referenced, never demanded.
+ * A `pending` one keeps what it refers to while its push looks whether all of it is there; nobody
+ * else sees it.
+ */
+export const manifestRecord = z.object({
+  state: z.enum(['pending', ...state.options]),
+  nonce: z.uuid(),
+  mediaType: z.string(),
+  blobs: z.array(digest),
+  manifests: z.array(digest),
+  kept: z.array(digest),
   subject: digest.optional(),
   artifactType: z.string().optional(),
+  /** What it refers to may be missing here: a mirror fetches it when it is asked for. */
+  partial: z.boolean().optional(),
   annotations: z.record(z.string(), z.string()).optional(),
+  at: z.iso.datetime(),
+  since: z.iso.datetime().optional(),
 })
+export type ManifestRecord = z.output<typeof manifestRecord>
 
 export function encodeJson(value: unknown): Uint8Array {
   return Buffer.from(`${JSON.stringify(value)}\n`)

@@ -6,13 +6,14 @@ import { keys } from './keys.ts'
 type Candidate = string
 
 /**
- * Names of repositories with a manifest, in byte order. Always looks at the lowest candidate
+ * Names of repositories with a manifest, or (`anything`) with anything at all, in byte order. Always looks at the lowest candidate
  * next, so a page costs what it shows, never the whole store.
  */
 export async function listRepositoryNames(
   objects: ObjectStore,
-  { last = '', limit = Infinity }: Page,
+  { last = '', limit = Infinity, anything = false }: Page & { readonly anything?: boolean },
 ): Promise<string[]> {
+  const folders = anything ? [keys.manifests, keys.links, keys.tags] : [keys.manifests]
   const names: string[] = []
   let candidates: Candidate[] = ['']
   while (names.length < limit) {
@@ -23,7 +24,7 @@ export async function listRepositoryNames(
         .filter((piece) => !piece.startsWith('_'))
         .flatMap((piece) => [candidate + piece, `${candidate}${piece}/`])
       candidates = [...candidates, ...below.filter((name) => mayHoldAfter(name, last))].sort()
-    } else if (await holdsManifest(objects, candidate)) names.push(candidate)
+    } else if (await holdsAny(objects, folders, candidate)) names.push(candidate)
   }
   return names
 }
@@ -32,6 +33,13 @@ function mayHoldAfter(candidate: Candidate, last: string): boolean {
   return candidate > last || (candidate.endsWith('/') && last.startsWith(candidate))
 }
 
-async function holdsManifest(objects: ObjectStore, name: string): Promise<boolean> {
-  return (await objects.list(keys.manifests(name), { limit: 1 })).length > 0
+async function holdsAny(
+  objects: ObjectStore,
+  folders: readonly ((name: string) => string)[],
+  name: string,
+): Promise<boolean> {
+  for (const folder of folders) {
+    if ((await objects.list(folder(name), { limit: 1 })).length > 0) return true
+  }
+  return false
 }

@@ -2,10 +2,14 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { CodedError } from '../core/errors.ts'
 import type { Bytes } from '../core/streams.ts'
+import { createPace, type FloorSpeed } from './floor-speed.ts'
+import { factsOf } from './request-facts.ts'
+import { cutOff, http2StreamOf } from './transport.ts'
 
 /** After an early refusal so much of the body is still taken, so that the client reads the answer. */
 const lingerBytes = 4 * 1024 * 1024
-const lingerMs = 1000
+/** A client that still sends when it has its answer is given so long to stop. */
+export const lingerMs = 1000
 
 /** Requests whose client waits for `100 Continue` before it sends the body. */
 const waiting = new WeakSet<IncomingMessage>()
@@ -20,8 +24,12 @@ export function sendContinue(request: FastifyRequest, reply: FastifyReply): void
   if (waiting.delete(request.raw)) reply.raw.writeContinue()
 }
 
-export function hasBody({ headers }: IncomingMessage): boolean {
-  return headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0
+/** True where the request has a body, however long. */
+export function hasBody(incoming: IncomingMessage): boolean {
+  const { 'transfer-encoding': encoding, 'content-length': length } = incoming.headers
+  if (length !== undefined) return Number(length) > 0
+  const stream = http2StreamOf(incoming)
+  return stream ? !stream.endAfterHeaders : encoding !== undefined
 }
 
 /** The body's length where the client said it. */
@@ -30,22 +38,48 @@ export function bodyBytes({ headers }: IncomingMessage): number | undefined {
   return text === undefined ? undefined : Number(text)
 }
 
+/** True where the client may still be sending. */
+export function isBodyUnread({ raw }: FastifyRequest): boolean {
+  const stream = http2StreamOf(raw)
+  if (stream) return hasBody(raw) && !stream.readableEnded && !stream.destroyed
+  return hasBody(raw) && !raw.complete && !raw.destroyed
+}
+
 /**
- * The request's body. It may take any time, but not stand still for longer than `stallLimitMs`:
- * then the connection is cut. Leaving it early leaves the connection usable for an answer.
+ * The request's body. It may take any time, but not be slower than `speed`: then the connection
+ * is cut (of HTTP/2, the stream). Rejects where the body breaks off. Leaving it early leaves the
+ * connection usable for an answer.
  */
 export async function* readBody(
   request: FastifyRequest,
   reply: FastifyReply,
-  stallLimitMs: number,
+  speed: FloorSpeed,
 ): AsyncGenerator<Uint8Array, void> {
-  const { socket } = request.raw
+  const { raw } = request
+  const facts = factsOf(raw)
+  const stream = http2StreamOf(raw)
+  using pace = createPace(speed, () => {
+    request.log.info({ bytes: facts.bytesIn }, 'a body came too slowly and was cut off')
+    facts.isTooSlow = true
+    cutOff(raw)
+  })
   sendContinue(request, reply)
-  socket.setTimeout(stallLimitMs)
+  const chunks = (stream ?? raw).iterator({ destroyOnReturn: false })
   try {
-    yield* request.raw.iterator({ destroyOnReturn: false })
+    for (;;) {
+      pace.begin(0)
+      const next: IteratorResult<Uint8Array, void> = await chunks.next()
+      if (next.done === true) break
+      pace.end(next.value.length)
+      facts.bytesIn += next.value.length
+      yield next.value
+    }
   } finally {
-    socket.setTimeout(0)
+    await chunks.return?.()
+  }
+  // A stream that its client resets can end as if its body were complete.
+  if (stream?.aborted === true) {
+    throw new CodedError('REQUEST_INVALID', 'the client gave the request up in the middle')
   }
 }
 
@@ -76,11 +110,6 @@ export function writeHead(reply: FastifyReply, status: number): void {
   reply.raw.writeHead(status)
 }
 
-/** True where the client may still be sending. */
-export function isBodyUnread({ raw }: FastifyRequest): boolean {
-  return hasBody(raw) && !raw.complete && !raw.destroyed
-}
-
 /**
  * Answers a request whose body nobody wants, without taking all of it: the answer goes out at
  * once and the connection is closed a moment later. Closing at once could destroy the answer
@@ -91,15 +120,21 @@ export function answerEarly(
   reply: FastifyReply,
   { status, body }: { readonly status: number; readonly body: unknown },
 ): void {
-  reply.hijack()
   const { raw: incoming } = request
   const { raw: response } = reply
   const bytes = Buffer.from(JSON.stringify(body))
+  reply.hijack()
   reply.headers({
     'content-type': 'application/json; charset=utf-8',
     'content-length': bytes.length,
-    connection: 'close',
   })
+  if (http2StreamOf(incoming)) {
+    // Only this stream ends; the server resets it behind the answer.
+    writeHead(reply, status)
+    response.end(incoming.method === 'HEAD' ? undefined : bytes)
+    return
+  }
+  reply.header('connection', 'close')
   writeHead(reply, status)
   response.write(bytes)
   const timer = setTimeout(end, lingerMs)

@@ -207,7 +207,8 @@ describe('every failure', () => {
     const get = (path: string) => send(`${server.url}${path}`, { method: 'GET' })
     expect(await get('/nothing')).toMatchObject({ status: 404, code: 'REQUEST_INVALID' })
     expect(await get('/v2/nothing')).toMatchObject({ status: 404, code: 'NAME_UNKNOWN' })
-    expect(await get('/v2/%zz')).toMatchObject({ status: 400, code: 'REQUEST_INVALID' })
+    expect(await get('/v2/%zz')).toMatchObject({ status: 400, code: 'UNSUPPORTED' })
+    expect(await get('/%zz')).toMatchObject({ status: 400, code: 'REQUEST_INVALID' })
     const socket = await connectTo(server.url)
     socket.end('not http\r\n\r\n')
     const answer = Buffer.concat(await socket.toArray()).toString()
@@ -215,12 +216,16 @@ describe('every failure', () => {
     expect(answer).toContain('"code":"REQUEST_INVALID"')
   })
 
-  it('says nothing about a fault of ours', async () => {
+  it('says nothing about a fault of ours but where the log has it', async () => {
     await using server = await run()
     await server.store.objects.put('v1/repos/a/_t/damaged', Buffer.from('{"secret"'), 'always')
-    const answer = await fetch(`${server.url}/v2/a/manifests/damaged`)
+    const headers = { 'x-request-id': 'mine:1' }
+    const answer = await fetch(`${server.url}/v2/a/manifests/damaged`, { headers })
     expect(answer.status).toBe(500)
-    expect(await answer.text()).toBe('{"errors":[{"code":"UNKNOWN","message":"internal error"}]}')
+    expect(answer.headers.get('x-request-id')).toBe('mine:1')
+    expect(await answer.text()).toBe(
+      '{"errors":[{"code":"UNKNOWN","message":"internal error","detail":{"requestId":"mine:1"}}]}',
+    )
   })
 })
 

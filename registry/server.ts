@@ -1,34 +1,51 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Socket } from 'node:net'
 import {
   fastify,
   LogController,
   type FastifyBaseLogger,
   type FastifyInstance,
   type FastifyReply,
+  type FastifyRequest,
 } from 'fastify'
 import { CodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
-import { describeFailure } from './error-body.ts'
+import type { AccessControl } from './auth/access-control.ts'
+import { registerAccess } from './auth/register-access.ts'
+import { describeFailure, type Failure } from './error-body.ts'
 import { guardRequest, type GuardMode } from './guard.ts'
 import { registerHealth } from './health.ts'
+import { createHttpMetrics } from './http-metrics.ts'
+import { createHttpServers, type HttpServers } from './http-server.ts'
+import { refuseMalformed } from './malformed.ts'
 import type { Metrics } from './metrics.ts'
-import { answerEarly, isBodyUnread, noteExpectContinue, sendContinue } from './request-body.ts'
+import { answerEarly, hasBody, isBodyUnread, sendContinue } from './request-body.ts'
+import { factsOf, pathOf } from './request-facts.ts'
+import { observeRequest, type RequestObserver } from './request-observer.ts'
 import { registerDistribution } from './routes/distribution.ts'
 import type { Store } from './store.ts'
 import { parseTarget } from './target.ts'
-
-const headersLimitMs = 15_000
-const keepAliveMs = 75_000
+import type { ServerTls } from './tls.ts'
+import { cutOff } from './transport.ts'
 
 export interface ServerOptions {
   readonly store: Store
   readonly log: Log
   readonly metrics: Metrics
-  /** What a server without authentication refuses. */
+  /** What is refused of web pages. */
   readonly guard: GuardMode
-  /** A body that stands still for so long has its connection cut; two minutes unless said. */
+  /** Who may do what; without it everybody may do everything. */
+  readonly access?: AccessControl | undefined
+  /** Serves HTTPS, with HTTP/2, in place of HTTP. */
+  readonly tls?: ServerTls | undefined
+  /** Told of every request at its end. */
+  readonly observers?: readonly RequestObserver[]
+  /** A client that stands still for so long is cut off; two minutes unless said. */
   readonly stallLimitMs?: number
+  /** Bytes per second that a client must keep on average; 1 KiB unless said. */
+  readonly floorSpeed?: number
+  /** Headers must have come in this time; 15 seconds unless said. */
+  readonly headersLimitMs?: number
+  /** Connections at a time; 10,000 unless said. */
+  readonly maxConnections?: number
   /** Requests at work may go on for so long after `close()`; ten seconds unless said. */
   readonly drainMs?: number
 }
@@ -38,63 +55,92 @@ export interface ServerOptions {
  * closes it, and the store after it.
  */
 export function createServer(options: ServerOptions): FastifyInstance {
-  const { store, metrics, guard, stallLimitMs = 120_000, drainMs = 10_000 } = options
+  const { store, metrics, stallLimitMs = 120_000, floorSpeed = 1024 } = options
   const loggerInstance: FastifyBaseLogger = options.log
+  const httpMetrics = createHttpMetrics(metrics.registry)
+  const observers = [httpMetrics.observe, ...(options.observers ?? [])]
+  const servers = createHttpServers({
+    tls: options.tls,
+    headersLimitMs: options.headersLimitMs ?? 15_000,
+    maxConnections: options.maxConnections ?? 10_000,
+    onRefusedConnection: () => httpMetrics.refusedConnection(),
+    onRequest: (incoming, response) => observeRequest(incoming, response, observers),
+  })
   const app: FastifyInstance = fastify({
     loggerInstance,
-    logController: new LogController({ disableRequestLogging: true }),
-    // A push of 100 GB takes as long as it takes; only standing still is cut.
-    requestTimeout: 0,
-    keepAliveTimeout: keepAliveMs,
+    logController: new LogController({
+      disableRequestLogging: true,
+      requestIdLogLabel: 'requestId',
+    }),
+    genReqId: (raw) => factsOf(raw).id,
+    serverFactory: (handler) => servers.create(handler),
+    // A client that comes while the server stops is still answered, on its last connection.
+    return503OnClosing: false,
     exposeHeadRoutes: false,
     routerOptions: { maxParamLength: 4096 },
-    clientErrorHandler: refuseMalformed,
-    frameworkErrors: (error, _request, reply: FastifyReply) => {
-      const { status, body } = describeFailure(error, 'ours')
+    clientErrorHandler(error, socket) {
+      metrics.error('REQUEST_INVALID')
+      refuseMalformed(error, socket, { isAnswering: servers.isAnswering(socket) })
+    },
+    frameworkErrors: (error, request, reply: FastifyReply) => {
+      const { status, body } = describeFailure(error, vocabularyOf(request.url))
       void reply.code(status).send(body)
     },
   })
-  app.server.headersTimeout = headersLimitMs
-  app.server.on('checkContinue', (incoming: IncomingMessage, response: ServerResponse) => {
-    noteExpectContinue(incoming)
-    app.server.emit('request', incoming, response)
-  })
+  httpMetrics.watchConnections(() => servers.connectionCount())
   metrics.observeUploads(() => store.uploads.openCount)
-  addHooks(app, { metrics, guard, drainMs })
+  addHooks(app, { guard: options.guard, smallBodyLimitMs: stallLimitMs })
+  drainOnClose(app, servers, options.drainMs ?? 10_000)
   addFailureHandlers(app, metrics)
+  if (options.access) registerAccess(app, options.access, options.log)
   registerHealth(app, { store, metrics })
-  registerDistribution(app, { store, metrics, stallLimitMs })
+  const speed = { stallLimitMs, bytesPerSecond: floorSpeed }
+  registerDistribution(app, { store, metrics, speed })
   return app
 }
 
 function addHooks(
   app: FastifyInstance,
-  {
-    metrics,
-    guard,
-    drainMs,
-  }: { readonly metrics: Metrics; readonly guard: GuardMode; readonly drainMs: number },
+  { guard, smallBodyLimitMs }: { readonly guard: GuardMode; readonly smallBodyLimitMs: number },
 ): void {
-  app.addHook('onRequest', async (request) => guardRequest(request, guard))
+  app.addHook('onRequest', async (request) => {
+    factsOf(request.raw).route = routeOf(request.url, request.routeOptions.url)
+    guardRequest(request, guard)
+  })
   app.addHook('preParsing', async (request, reply) => {
-    // Handlers of /v2/ let the client send once they know that they want the body.
-    if (!request.url.startsWith('/v2/')) sendContinue(request, reply)
+    // Handlers of /v2/ let the client send once they know that they want the body, and see to its
+    // speed; Fastify reads the others as a whole.
+    if (request.routeOptions.config.access === 'distribution') return
+    sendContinue(request, reply)
+    if (hasBody(request.raw)) limitBody(request, smallBodyLimitMs)
   })
-  app.addHook('onResponse', async (request, reply) => {
-    const seconds = reply.elapsedTime / 1000
-    const { method } = request
-    const status = reply.raw.statusCode
-    metrics.request({
-      route: routeOf(request.url, request.routeOptions.url),
-      method,
-      status,
-      seconds,
-    })
-    request.log.debug({ method, url: request.url, status, seconds }, 'request')
-  })
+}
+
+/** Cuts a request off whose body is not there in time. */
+function limitBody({ raw }: FastifyRequest, limitMs: number): void {
+  const timer = setTimeout(() => {
+    factsOf(raw).isTooSlow = true
+    cutOff(raw)
+  }, limitMs)
+  const stop = (): void => clearTimeout(timer)
+  raw.once('end', stop).once('close', stop)
+}
+
+/** Requests at work go on for `drainMs`; what is idle, or becomes it, is closed. */
+function drainOnClose(app: FastifyInstance, servers: HttpServers, drainMs: number): void {
+  let isDraining = false
   app.addHook('preClose', async () => {
+    isDraining = true
+    const closing = setInterval(() => servers.closeIdle(), 100)
     // Uploads that are cut keep what arrived; their clients go on with the next server.
-    setTimeout(() => app.server.closeAllConnections(), drainMs).unref()
+    const cutting = setTimeout(() => servers.cutAll(), drainMs)
+    app.server.once('close', () => {
+      clearInterval(closing)
+      clearTimeout(cutting)
+    })
+  })
+  app.addHook('onSend', async (request, reply) => {
+    if (isDraining && request.raw.httpVersionMajor < 2) reply.header('connection', 'close')
   })
 }
 
@@ -109,33 +155,31 @@ function addFailureHandlers(app: FastifyInstance, metrics: Metrics): void {
   app.setErrorHandler((error, request, reply) => {
     const failure = describeFailure(error, vocabularyOf(request.url))
     metrics.error(failure.code)
-    const facts = { err: error, code: failure.code, method: request.method, url: request.url }
+    const { method, raw } = request
+    const facts = { err: error, code: failure.code, method, path: pathOf(raw) }
     if (failure.status >= 500) request.log.error(facts, 'a request failed')
     else request.log.debug(facts, 'a request was refused')
-    if (isBodyUnread(request)) return answerEarly(request, reply, failure)
-    return reply.code(failure.status).send(failure.body)
+    return answerFailure(request, reply, failure)
   })
   app.setNotFoundHandler((request, reply) => {
-    const where = `${request.method} ${request.url.slice(0, 300)}`
+    const where = `${request.method} ${pathOf(request.raw).slice(0, 300)}`
     const refusal = new CodedError('REQUEST_INVALID', `nothing at ${where}`)
-    const { body } = describeFailure(refusal, vocabularyOf(request.url))
-    if (isBodyUnread(request)) return answerEarly(request, reply, { status: 404, body })
-    return reply.code(404).send(body)
+    const failure = describeFailure(refusal, vocabularyOf(request.url))
+    metrics.error(failure.code)
+    return answerFailure(request, reply, { ...failure, status: 404 })
   })
+}
+
+function answerFailure(request: FastifyRequest, reply: FastifyReply, failure: Failure): unknown {
+  const { status } = failure
+  // Who reports a fault of ours can then say which line of the log it is.
+  const body = status >= 500 ? withDetail(failure.body, { requestId: request.id }) : failure.body
+  if (isBodyUnread(request)) return answerEarly(request, reply, { status, body })
+  return reply.code(status).send(body)
+}
+
+function withDetail({ errors }: Failure['body'], facts: Readonly<Record<string, unknown>>) {
+  return { errors: errors.map((error) => ({ ...error, detail: { ...error.detail, ...facts } })) }
 }
 
 const vocabularyOf = (url: string): 'spec' | 'ours' => (/^\/v2(?:\/|$)/.test(url) ? 'spec' : 'ours')
-
-/** Answers what is not HTTP at all; there is no request to answer by. */
-function refuseMalformed(error: Error & { readonly code?: string }, socket: Socket): void {
-  if (error.code === 'ECONNRESET' || !socket.writable) {
-    socket.destroy()
-    return
-  }
-  const refusal = new CodedError('REQUEST_INVALID', `not an HTTP request: ${error.message}`)
-  const body = JSON.stringify(describeFailure(refusal, 'ours').body)
-  const status = error.code === 'HPE_HEADER_OVERFLOW' ? '431 Too Large' : '400 Bad Request'
-  socket.end(
-    `HTTP/1.1 ${status}\r\ncontent-type: application/json\r\ncontent-length: ${Buffer.byteLength(body)}\r\nconnection: close\r\n\r\n${body}`,
-  )
-}

@@ -1,12 +1,28 @@
 import { bufferBytes, returnBuffer, takeBuffer } from './buffers.ts'
-import type { DataFile } from './data-store.ts'
 
 /** After so many bytes storage is asked to make them durable while more arrive. */
-const syncEveryBytes = 64 * 1024 * 1024
-/** With so many bytes not durable, writing waits: a commit never has more left to do. */
-const mostUnsyncedBytes = 256 * 1024 * 1024
+const syncEveryBytes = 32 * 1024 * 1024
+/** With so many bytes not durable writing waits: a commit, or a crash, never has more to make good. */
+const mostUnsyncedBytes = 60 * 1024 * 1024
 
-/** Collects small chunks into large writes at the end of a data file. One call at a time. */
+/** What a spool writes to. */
+export interface SpooledFile {
+  write(position: number, bytes: Uint8Array): Promise<void>
+  sync(): Promise<void>
+}
+
+export interface SpoolOptions {
+  readonly start: number
+  /** The file is filled up to `end`; writing waits for it. */
+  readonly onWritten: (end: number) => Promise<void>
+  /**
+   * The file is filled up to `end`, before `onWritten` is told, and is about to be made durable;
+   * the answer is called when it is. One at a time; writing waits for one that takes long.
+   */
+  readonly onSync: (end: number) => () => Promise<void>
+}
+
+/** Collects small chunks into large writes at the end of a file. One call at a time. */
 export interface Spool {
   /** Position in the file behind the last byte taken. */
   readonly end: number
@@ -16,42 +32,46 @@ export interface Spool {
   flush(): Promise<void>
   /** Everything taken is durable. */
   sync(): Promise<void>
-  /** Forgets what was taken from `end` on, also after a failed write. */
+  /** Takes nothing more before the next call; waits for what is at work, successful or not. */
+  settle(): Promise<void>
+  /** Forgets what was taken from `end` on and every failure; the file is cut by the caller. */
   rollback(end: number): Promise<void>
-  /** Nothing more is taken; waits for what is being written, whether or not it succeeds. */
-  release(): Promise<void>
 }
 
-/** Writes from `start` on; `onWritten` hears the position up to which the file is filled. */
 export function createSpool(
-  file: DataFile,
-  { start, onWritten }: { readonly start: number; readonly onWritten: (end: number) => void },
+  file: SpooledFile,
+  { start, onWritten, onSync }: SpoolOptions,
 ): Spool {
   let end = start
   let filling: Buffer | undefined
   let filled = 0
   let writing = Promise.resolve()
-  let unsynced = 0
+  let synced = start
   let syncing: Promise<void> | undefined
+  let failure: { readonly error: unknown } | undefined
 
   async function put(position: number, bytes: Uint8Array): Promise<void> {
     await file.write(position, bytes)
-    onWritten(position + bytes.length)
-    unsynced += bytes.length
-    if (unsynced >= mostUnsyncedBytes) await syncing
-    if (unsynced >= syncEveryBytes && !syncing) startSync()
+    const filledTo = position + bytes.length
+    if (!syncing && filledTo - synced >= syncEveryBytes) startSync(filledTo)
+    await onWritten(filledTo)
+    while (filledTo - synced > mostUnsyncedBytes) await (syncing ?? startSync(filledTo))
   }
 
-  async function syncWritten(covered: number): Promise<void> {
+  async function syncTo(covered: number): Promise<void> {
+    const report = onSync(covered)
     await file.sync()
-    unsynced -= covered
+    await report()
+    synced = covered
     syncing = undefined
   }
 
-  function startSync(): void {
-    syncing = syncWritten(unsynced)
-    // Reported by whoever waits for it next.
-    syncing.catch(() => {})
+  function startSync(covered: number): Promise<void> {
+    const running = syncTo(covered)
+    // Whatever is asked next is refused with it, also where nothing waits for this sync.
+    running.catch((error: unknown) => (failure = { error }))
+    syncing = running
+    return running
   }
 
   /** Hands the collected bytes to a write that goes on in the background. */
@@ -73,9 +93,9 @@ export function createSpool(
     await writing
   }
 
-  /** What failed is forgotten with the bytes it failed on. */
-  async function release(): Promise<void> {
-    await Promise.allSettled([writing, syncing])
+  async function settle(): Promise<void> {
+    await Promise.allSettled([writing])
+    await Promise.allSettled([syncing])
     if (filling) returnBuffer(filling)
     filling = undefined
     filled = 0
@@ -86,6 +106,7 @@ export function createSpool(
       return end
     },
     async write(chunk) {
+      if (failure) throw failure.error
       let rest = chunk
       while (rest.length > 0) {
         if (!filling && rest.length >= bufferBytes) {
@@ -108,16 +129,16 @@ export function createSpool(
       await flush()
       await syncing
       await file.sync()
-      unsynced = 0
+      synced = end
     },
+    settle,
     async rollback(to) {
-      await release()
+      await settle()
       writing = Promise.resolve()
       syncing = undefined
-      unsynced = 0
-      await file.truncate(to)
+      failure = undefined
+      synced = to
       end = to
     },
-    release,
   }
 }

@@ -60,7 +60,7 @@ describe('a full disk', () => {
     async function* send(from: number, to: number): AsyncGenerator<Uint8Array> {
       yield bytes.subarray(from, to)
     }
-    const upload = await store.uploads.create('a', 0)
+    const upload = await store.uploads.create('a')
     await upload.append({ bytes: send(0, 1_000_000), at: 0, expectedBytes: 0 })
     const tooMuch = { bytes: megabytes(64), at: 1_000_000, expectedBytes: 0 }
     await expect(upload.append(tooMuch)).rejects.toMatchObject({ code: 'STORAGE_FULL' })

@@ -2,29 +2,43 @@ import type { Digest } from '../core/digest.ts'
 import { CodedError } from '../core/errors.ts'
 import { parseName } from '../core/reference.ts'
 import type { Blobs, ByteRange, Page, Registry, Repository } from '../core/registry.ts'
-import { createBlobWriter } from './blob-writer.ts'
-import { bufferBytes, returnBuffer, takeBuffer } from './buffers.ts'
-import type { DataFile, DataStore } from './data-store.ts'
+import { createBlobWriter, type BlobWriterParts } from './blob-writer.ts'
+import type { StoredBytes } from './blob-index.ts'
 import { keys } from './keys.ts'
-import { createManifests, type StoredManifests } from './manifests.ts'
+import { createManifests, type ManifestParts, type StoredManifests } from './manifests.ts'
+import { mountBlob, type MountOptions } from './mount.ts'
 import { listRepositoryNames } from './repository-names.ts'
-import { createSerial } from './serial.ts'
-import type { SessionParts, Sessions } from './sessions.ts'
+import { createTags } from './tags.ts'
 
 /** The `Registry` of this process's store, with what only HTTP clients of it ask for. */
 export interface StoreRegistry extends Registry {
-  repository(name: string): Repository & { readonly manifests: StoredManifests }
-  /** Makes the blob of `from` readable in `to`; false where `from` has no such blob. */
-  mountBlob(digest: Digest, names: { readonly from: string; readonly to: string }): Promise<boolean>
+  repository(name: string): Repository & {
+    readonly blobs: StoredBlobs
+    readonly manifests: StoredManifests
+  }
+  /** Throws NAME_INVALID. @see mountBlob */
+  mountBlob(digest: Digest, options: MountOptions): Promise<boolean>
 }
 
-export interface StoreRegistryParts extends SessionParts {
-  readonly sessions: Sessions
+/** `Blobs` that are looked up once and then read. */
+export interface StoredBlobs extends Blobs {
+  find(digest: Digest): Promise<FoundBlob | undefined>
 }
+
+/** A blob that the repository may read. */
+export interface FoundBlob {
+  readonly size: number
+  /** All of it without `range`; chunks are only valid until the next one is asked for. */
+  read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>
+}
+
+export type StoreRegistryParts = BlobWriterParts &
+  Omit<ManifestParts, 'tags'> & {
+    readonly isImmutable: (repository: string, tag: string) => boolean
+  }
 
 export function createStoreRegistry(parts: StoreRegistryParts): StoreRegistry {
   const { objects, index } = parts
-  const serial = createSerial()
 
   async function holdsAnything(name: string): Promise<boolean> {
     for (const folder of [keys.tags(name), keys.manifests(name), keys.links(name)]) {
@@ -49,40 +63,48 @@ export function createStoreRegistry(parts: StoreRegistryParts): StoreRegistry {
       return {
         name,
         blobs: createBlobs(name, parts),
-        manifests: createManifests(name, { objects, index, serial }),
+        manifests: createManifests(name, {
+          ...parts,
+          tags: createTags(name, objects, (tag) => parts.isImmutable(name, tag)),
+        }),
         listTags: (page) => listTags(name, page),
       }
     },
     listRepositories: (page) => listRepositoryNames(objects, page),
-    async mountBlob(digest, { from, to }) {
-      const found = await index.find(parseName(from), digest)
-      return found !== undefined && index.link(parseName(to), digest)
-    },
+    mountBlob: async (digest, { from, to, mayPull }) =>
+      mountBlob({ objects, index }, digest, {
+        from: from === undefined ? undefined : parseName(from),
+        to: parseName(to),
+        mayPull,
+      }),
   }
 }
 
-function createBlobs(name: string, { index, data, sessions }: StoreRegistryParts): Blobs {
+function createBlobs(name: string, parts: StoreRegistryParts): StoredBlobs {
+  const { index, data } = parts
+
+  async function find(digest: Digest): Promise<FoundBlob | undefined> {
+    const stat = await index.stat(name, digest)
+    if (!stat) return undefined
+    const { size } = stat
+    return {
+      size,
+      read: (range, signal) => readBlob({ index, data }, { name, digest, size, range, signal }),
+    }
+  }
+
   return {
+    find,
     async stat(digest) {
-      const found = await index.find(name, digest)
+      const found = await index.stat(name, digest)
       return found && { size: found.size }
     },
     async *read(digest, { range, signal }) {
-      const found = await index.find(name, digest)
+      const found = await find(digest)
       if (!found) throw blobUnknown(name, digest)
-      const { start, end } = range ?? { start: 0, end: found.size }
-      if (start < 0 || start > end || end > found.size) {
-        throw new CodedError(
-          'RANGE_INVALID',
-          `bytes [${start}, ${end}) are not in the blob ${digest} of ${found.size} bytes`,
-        )
-      }
-      yield* readData(data, found.data, {
-        range: { start: found.offset + start, end: found.offset + end },
-        signal,
-      })
+      yield* found.read(range, signal)
     },
-    create: (options) => createBlobWriter(name, options, { sessions, data }),
+    create: (options) => createBlobWriter(name, options, parts),
     delete: (digest) => index.unlink(name, digest),
   }
 }
@@ -92,48 +114,41 @@ export function blobUnknown(name: string, digest: Digest): CodedError {
   return new CodedError('BLOB_UNKNOWN', `no blob ${digest} in the repository ${name}`)
 }
 
-/** Reads one buffer ahead of the caller; the two buffers are given back in every case. */
-async function* readData(
-  data: DataStore,
-  uuid: string,
-  { range, signal }: { readonly range: ByteRange; readonly signal: AbortSignal },
-): AsyncGenerator<Uint8Array, void> {
-  signal.throwIfAborted()
-  await using file = await data.openForRead(keys.data(uuid))
-  if (!file) throw new CodedError('UNKNOWN', `the data object ${uuid} of a blob is missing`)
-  let ready = takeBuffer()
-  let ahead = takeBuffer()
-  let reading: Promise<Uint8Array> | undefined
-  try {
-    reading = readPiece(file, range.start, range.end, ready)
-    for (let position = range.start; position < range.end;) {
-      const piece: Uint8Array = await reading
-      signal.throwIfAborted()
-      position += piece.length
-      reading =
-        position < range.end ? readPiece(file, position, range.end, ahead) : Promise.resolve(piece)
-      // Looked at in the next round; the caller may stop before it.
-      reading.catch(() => {})
-      yield piece
-      ;[ready, ahead] = [ahead, ready]
-    }
-  } finally {
-    await Promise.allSettled([reading])
-    returnBuffer(ready)
-    returnBuffer(ahead)
-  }
+interface Reading {
+  readonly name: string
+  readonly digest: Digest
+  readonly size: number
+  readonly range: ByteRange | undefined
+  readonly signal: AbortSignal
 }
 
-async function readPiece(
-  file: DataFile,
-  start: number,
-  end: number,
-  buffer: Buffer,
-): Promise<Uint8Array> {
-  const piece = buffer.subarray(0, Math.min(bufferBytes, end - start))
-  const got = await file.read(start, piece)
-  if (got < piece.length) {
-    throw new CodedError('UNKNOWN', `a data object ends at ${start + got}, before ${end}`)
+async function* readBlob(
+  { index, data }: Pick<StoreRegistryParts, 'index' | 'data'>,
+  { name, digest, size, range = { start: 0, end: size }, signal }: Reading,
+): AsyncGenerator<Uint8Array, void> {
+  if (range.start < 0 || range.start > range.end || range.end > size) {
+    throw new CodedError(
+      'RANGE_INVALID',
+      `bytes [${range.start}, ${range.end}) are not in the blob ${digest} of ${size} bytes`,
+    )
   }
-  return piece
+  const open = (found: StoredBytes): AsyncIterable<Uint8Array> => {
+    const { start, end } = range
+    return data.read(found, { start: found.offset + start, end: found.offset + end }, signal)
+  }
+  const found = await index.locate(digest)
+  if (!found) throw blobUnknown(name, digest)
+  let taken = false
+  try {
+    for await (const chunk of open(found)) {
+      taken = true
+      yield chunk
+    }
+    return
+  } catch (error) {
+    // Removed and pushed again since its place was last looked up, by any process.
+    const moved = taken || signal.aborted ? undefined : await index.locate(digest, { fresh: true })
+    if (!moved || moved.data === found.data) throw error
+    yield* open(moved)
+  }
 }

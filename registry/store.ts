@@ -1,7 +1,12 @@
+import { tmpdir } from 'node:os'
 import type { HashPool } from '../core/hash-pool.ts'
 import type { Log } from '../core/log.ts'
 import type { ObjectStore } from '../core/object-store.ts'
 import { createBlobIndex } from './blob-index.ts'
+import type { Storage } from './data-store.ts'
+import { createGc, type Gc, type GcOptions } from './gc/gc.ts'
+import { createQuotas, type QuotaRule, type Quotas } from './quota.ts'
+import { createIsImmutable } from './retention.ts'
 import { createSessions } from './sessions.ts'
 import { createStoreRegistry, type StoreRegistry } from './store-registry.ts'
 import { openFolderStore } from './stores/folder.ts'
@@ -10,41 +15,74 @@ import { createUploads, type Uploads } from './uploads.ts'
 const hourMs = 60 * 60 * 1000
 const weekMs = 7 * 24 * hourMs
 
-/** Everything one folder holds, owned by this process until disposed. */
+/** Everything one storage holds. */
 export interface Store extends AsyncDisposable {
   readonly registry: StoreRegistry
   readonly uploads: Uploads
+  readonly gc: Gc
+  readonly quotas: Quotas
   /** For records of other parts, under their own prefix (`v1/imports/`). */
   readonly objects: ObjectStore
   /** Bytes that can still be stored. */
   freeBytes(): Promise<number>
 }
 
+/** What an administrator decides about the contents of a store. */
+export interface StorePolicy extends GcOptions {
+  readonly quotas: readonly QuotaRule[]
+}
+
+/** Blobs of a push keep 48 hours for their manifest. */
+export const defaultPolicy: StorePolicy = {
+  orphanGraceMs: 48 * hourMs,
+  sweepEveryMs: hourMs,
+  retention: [],
+  immutable: [],
+  quotas: [],
+}
+
 export interface StoreDeps {
+  readonly policy?: StorePolicy
   readonly hashPool: HashPool
   readonly log: Log
   /** A client upload idle for so long is removed; a week unless said. */
   readonly uploadIdleLimitMs?: number
+  /** For blobs not written in order, on storage that is not made of files; `/tmp` unless said. */
+  readonly scratchFolder?: string
 }
 
 /**
- * Opens the store in the folder `root`, made where it is missing, and removes what an earlier
- * process left half done. Throws STORE_LOCKED where another process has it, LAYOUT_UNKNOWN where
- * it is not ours. Disposing waits for uploads at work and lets the next owner in.
+ * Opens the store in the folder `root`, made where it is missing. Throws STORE_LOCKED where
+ * another process has it, LAYOUT_UNKNOWN where it is not ours.
  */
-export async function openStore(
-  root: string,
-  { hashPool, log, uploadIdleLimitMs = weekMs }: StoreDeps,
-): Promise<Store> {
-  const folder = await openFolderStore(root, { hashPool })
-  const { objects, data } = folder
-  const index = createBlobIndex(objects)
-  const sessions = createSessions({ objects, data, index })
-  const uploads = createUploads({ sessions, data, log, idleLimitMs: uploadIdleLimitMs })
+export async function openStore(root: string, deps: StoreDeps): Promise<Store> {
+  return createStore(await openFolderStore(root, deps), deps)
+}
+
+/**
+ * The store on `storage`, which it disposes; what an earlier process left half done is removed.
+ * Disposing waits for uploads at work.
+ */
+export async function createStore(storage: Storage, deps: StoreDeps): Promise<Store> {
+  const { hashPool, log, uploadIdleLimitMs = weekMs, scratchFolder = tmpdir() } = deps
+  const { objects, data, files, isOwned } = storage
+  const { policy = defaultPolicy } = deps
+  const quotas = createQuotas(objects, policy.quotas)
+  const gc = createGc({ objects, data, accounts: quotas, log }, policy)
+  const { onDeleted, onUntagged, onUnlinked } = gc.collector
+  const index = createBlobIndex(objects, { onUnlinked, accounts: quotas })
+  const sessions = createSessions({ objects, data, index, reservations: quotas })
+  const uploads = createUploads({
+    sessions,
+    data,
+    reservations: quotas,
+    log,
+    idleLimitMs: uploadIdleLimitMs,
+  })
   try {
-    await uploads.sweep({ importsAreDead: true })
+    await uploads.sweep({ importsAreDead: isOwned })
   } catch (error) {
-    await folder[Symbol.asyncDispose]()
+    await storage[Symbol.asyncDispose]()
     throw error
   }
   const sweeping = setInterval(() => {
@@ -54,14 +92,29 @@ export async function openStore(
   }, hourMs)
   sweeping.unref()
   return {
-    registry: createStoreRegistry({ objects, data, index, sessions }),
+    registry: createStoreRegistry({
+      objects,
+      data,
+      files,
+      index,
+      reservations: quotas,
+      sessions,
+      hashPool,
+      scratchFolder,
+      onDeleted,
+      onUntagged,
+      isImmutable: createIsImmutable(policy.immutable),
+    }),
     uploads,
+    gc,
+    quotas,
     objects,
     freeBytes: () => data.freeBytes(),
     async [Symbol.asyncDispose]() {
       clearInterval(sweeping)
+      await gc[Symbol.asyncDispose]()
       await uploads.release()
-      await folder[Symbol.asyncDispose]()
+      await storage[Symbol.asyncDispose]()
     },
   }
 }

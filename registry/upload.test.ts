@@ -3,8 +3,13 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { digestOf } from '../core/digest.ts'
+import { heldBody } from '../test/fixtures/held-body.ts'
 import { filesIn, openStoreAt, readBack, uploadBodyOf } from '../test/fixtures/store-at.ts'
 import { createTempFolder } from '../test/fixtures/temp-folder.ts'
+
+function expectOvertaken(sent: Promise<void>, offset: number): Promise<void> {
+  return expect(sent).rejects.toMatchObject({ code: 'RANGE_INVALID', detail: { offset } })
+}
 
 describe('an upload', () => {
   it('goes on after a restart where the acknowledged bytes end', async () => {
@@ -13,7 +18,7 @@ describe('an upload', () => {
     let id: string
     {
       await using store = await openStoreAt(folder.path)
-      const upload = await store.uploads.create('a', 0)
+      const upload = await store.uploads.create('a')
       await upload.append(uploadBodyOf(bytes.subarray(0, 1_700_001)))
       id = upload.id
     }
@@ -33,7 +38,7 @@ describe('an upload', () => {
     await using folder = await createTempFolder()
     await using store = await openStoreAt(folder.path)
     const bytes = randomBytes(100)
-    const upload = await store.uploads.create('a', 0)
+    const upload = await store.uploads.create('a')
     await upload.append(uploadBodyOf(bytes.subarray(0, 50), 0))
     const skipping = upload.append(uploadBodyOf(bytes.subarray(60), 60))
     await expect(skipping).rejects.toMatchObject({ code: 'RANGE_INVALID', detail: { offset: 50 } })
@@ -47,7 +52,7 @@ describe('an upload', () => {
     await using folder = await createTempFolder()
     await using store = await openStoreAt(folder.path)
     const bytes = randomBytes(1_000_000)
-    const upload = await store.uploads.create('a', 0)
+    const upload = await store.uploads.create('a')
     async function* broken(): AsyncGenerator<Uint8Array> {
       yield bytes.subarray(0, 600_000)
       throw new Error('connection reset')
@@ -63,7 +68,7 @@ describe('an upload', () => {
     await using folder = await createTempFolder()
     await using store = await openStoreAt(folder.path)
     const bytes = randomBytes(200_000)
-    const upload = await store.uploads.create('a', 0)
+    const upload = await store.uploads.create('a')
     await upload.append(uploadBodyOf(bytes.subarray(0, 100_000)))
     const wrong = upload.commit(digestOf(randomBytes(1)), uploadBodyOf(bytes.subarray(100_000)))
     await expect(wrong).rejects.toMatchObject({ code: 'DIGEST_INVALID' })
@@ -77,34 +82,82 @@ describe('an upload', () => {
     await using store = await openStoreAt(folder.path)
     const bytes = randomBytes(200_000)
     const digest = digestOf(bytes, 'sha512')
-    const upload = await store.uploads.create('a', 0)
+    const upload = await store.uploads.create('a')
     await upload.append(uploadBodyOf(bytes))
-    expect(await upload.commit(digest, undefined)).toEqual({ size: bytes.length })
+    await upload.commit(digest, undefined)
     expect(await store.registry.repository('a').blobs.stat(digest)).toEqual({ size: bytes.length })
   })
 
-  it('takes one request at a time', async () => {
+  it('gives way to a newer request, keeping what had arrived', async () => {
     await using folder = await createTempFolder()
     await using store = await openStoreAt(folder.path)
-    const upload = await store.uploads.create('a', 0)
-    const gate = Promise.withResolvers<void>()
-    async function* slow(): AsyncGenerator<Uint8Array> {
-      await gate.promise
-      yield randomBytes(10)
+    const bytes = randomBytes(100)
+    const upload = await store.uploads.create('a')
+    await using held = heldBody(bytes.subarray(0, 30))
+    const overtaken = expectOvertaken(upload.append(held.body), 30)
+    await held.reached
+    const next = upload.append(uploadBodyOf(bytes.subarray(30, 60), 30))
+    await Promise.all([overtaken, next])
+    expect(upload.offset).toBe(60)
+    await upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(60), 60))
+    expect(await readBack(store, 'a', bytes)).toEqual(bytes)
+  })
+
+  it('takes the newest of several that wait', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const bytes = randomBytes(100)
+    const upload = await store.uploads.create('a')
+    await using held = heldBody(bytes.subarray(0, 30))
+    const overtaken = [expectOvertaken(upload.append(held.body), 30)]
+    await held.reached
+    for (let tries = 0; tries < 3; tries++) {
+      const tried = upload.append(uploadBodyOf(bytes.subarray(30, 60), 30))
+      overtaken.push(expect(tried).rejects.toMatchObject({ code: 'RANGE_INVALID' }))
     }
-    const first = upload.append({ bytes: slow(), at: undefined, expectedBytes: 0 })
-    await expect(upload.append(uploadBodyOf(randomBytes(5)))).rejects.toMatchObject({
-      code: 'RANGE_INVALID',
-    })
-    gate.resolve()
-    await first
-    expect(upload.offset).toBe(10)
+    await upload.append(uploadBodyOf(bytes.subarray(30, 70), 30))
+    await Promise.all(overtaken)
+    await upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(70), 70))
+    expect(await readBack(store, 'a', bytes)).toEqual(bytes)
+  })
+
+  it('is not interrupted by a request that starts at bytes it has', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const bytes = randomBytes(100)
+    const upload = await store.uploads.create('a')
+    await upload.append(uploadBodyOf(bytes.subarray(0, 50)))
+    await using held = heldBody(bytes.subarray(50))
+    const sent = upload.append(held.body)
+    await held.reached
+    const repeated = upload.append(uploadBodyOf(bytes.subarray(0, 50), 0))
+    await expect(repeated).rejects.toMatchObject({ code: 'RANGE_INVALID', detail: { offset: 50 } })
+    held.end()
+    await sent
+    await upload.commit(digestOf(bytes), undefined)
+    expect(await readBack(store, 'a', bytes)).toEqual(bytes)
+  })
+
+  it('follows sha512 from the start where that is known, and sha256 in its place', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    for (const followed of ['sha512', 'sha256'] as const) {
+      for (const algorithm of ['sha512', 'sha256'] as const) {
+        const bytes = randomBytes(70_000)
+        const digest = digestOf(bytes, algorithm)
+        const upload = await store.uploads.create('a', { algorithm: followed })
+        await upload.append(uploadBodyOf(bytes.subarray(0, 30_000)))
+        await upload.commit(digest, uploadBodyOf(bytes.subarray(30_000)))
+        const { blobs } = store.registry.repository('a')
+        expect(await blobs.stat(digest)).toEqual({ size: bytes.length })
+      }
+    }
   })
 
   it('is known in its own repository only, and not after it is cancelled', async () => {
     await using folder = await createTempFolder()
     await using store = await openStoreAt(folder.path)
-    const upload = await store.uploads.create('a', 0)
+    const upload = await store.uploads.create('a')
     await upload.append(uploadBodyOf(randomBytes(10)))
     const unknown = { code: 'BLOB_UPLOAD_UNKNOWN' }
     await expect(store.uploads.open('b', upload.id)).rejects.toMatchObject(unknown)

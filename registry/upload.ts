@@ -1,12 +1,17 @@
-import { digestAlgorithm, digestHex, type Digest, type DigestAlgorithm } from '../core/digest.ts'
+import { digestAlgorithm, type Digest } from '../core/digest.ts'
 import { CodedError } from '../core/errors.ts'
-import type { FileHash } from '../core/hash-pool.ts'
 import type { Bytes } from '../core/streams.ts'
-import type { DataFile, DataStore } from './data-store.ts'
-import { keys } from './keys.ts'
-import type { Session } from './records.ts'
-import { requireRoom, type Sessions } from './sessions.ts'
-import { createSpool, type Spool } from './spool.ts'
+import type { DataWriter } from './data-store.ts'
+import { createNewest, type Interruption } from './newest.ts'
+import type { Checkpoint } from './records.ts'
+import {
+  createRoom,
+  requireRoom,
+  takenOver,
+  type OpenSession,
+  type SessionChange,
+  type SessionParts,
+} from './sessions.ts'
 
 export interface UploadBody {
   readonly bytes: Bytes
@@ -17,152 +22,189 @@ export interface UploadBody {
 }
 
 /**
- * A blob that a client sends in one or several requests, across restarts of either side. One
- * request at a time; a second one is refused with RANGE_INVALID.
+ * A blob that a client sends in one or several requests, to any process of the store, across their
+ * restarts. The newest request wins: one that is at work keeps what it has and ends with
+ * RANGE_INVALID. All methods throw BLOB_UPLOAD_UNKNOWN once the session has ended.
  */
 export interface Upload {
   readonly id: string
-  /** Bytes acknowledged so far: they are durable. */
+  /** Bytes acknowledged so far, as known here: they are durable. */
   readonly offset: number
+  /** Learns what other processes have acknowledged. */
+  refresh(): Promise<void>
   /**
    * Takes `body` and resolves when all of it is acknowledged. Throws RANGE_INVALID, taking
    * nothing, where `at` is not `offset`. Where the body breaks, what arrived is kept; where the
-   * storage fails, what this call took is forgotten.
+   * storage fails, what was recorded on the way is, and on a full one nothing of this body.
    */
   append(body: UploadBody): Promise<void>
   /**
    * Takes `last`, if any, and makes the blob readable; the session ends. Throws DIGEST_INVALID
    * where the bytes have another digest: the session is then as it was before.
    */
-  commit(digest: Digest, last: UploadBody | undefined): Promise<{ readonly size: number }>
+  commit(digest: Digest, last: UploadBody | undefined): Promise<void>
   /** Forgets the bytes; the session ends. */
   cancel(): Promise<void>
-  /** Waits for the request at work and lets go of the file; the session stays. */
+  /** Waits for the request at work and lets go of the data; the session stays. */
   release(): Promise<void>
 }
 
-export interface UploadParts {
-  readonly sessions: Sessions
-  readonly data: DataStore
-  /** The session has ended. */
-  readonly onEnd: () => void
+export interface UploadParts extends Pick<SessionParts, 'data' | 'reservations'> {
+  /** The session has ended, or nobody asked for it for a minute; it can be opened again. */
+  readonly onUnused: () => void
 }
 
-/** After a pause of so long the file is closed; going on then hashes it again from its start. */
-const closeAfterMs = 10 * 60 * 1000
-
-interface OpenFile extends AsyncDisposable {
-  readonly file: DataFile
-  readonly spool: Spool
-  hash: { readonly algorithm: DigestAlgorithm; readonly running: FileHash } | undefined
-}
+/** After a pause of so long the data is let go of; going on then opens it at its checkpoint. */
+const unusedAfterMs = 60 * 1000
 
 /** Goes on with the session as recorded. */
-export function createUpload(id: string, recorded: Session, parts: UploadParts): Upload {
-  const { sessions, data, onEnd } = parts
-  let session = recorded
-  let open: OpenFile | undefined
-  let busy: Promise<unknown> | undefined
-  let ended = false
+export function createUpload(session: OpenSession, parts: UploadParts): Upload {
+  const { data, reservations, onUnused } = parts
+  const { id } = session
+  const room = createRoom(session, reservations)
+  const newest = createNewest(() => takenOver(id))
+  let writer: DataWriter | undefined
   let closing: NodeJS.Timeout | undefined
+  /** What is recorded may be more than what is known here. */
+  let unsure = false
 
-  /** The file up to the acknowledged offset, with a hash of `algorithm` on its way. */
-  async function openFile(algorithm: DigestAlgorithm): Promise<OpenFile> {
-    const opened = open ?? (await openAt(session.offset))
-    open = opened
-    if (opened.hash?.algorithm !== algorithm) {
-      opened.hash?.running[Symbol.dispose]()
-      const running = opened.file.follow({ start: 0, algorithm })
-      running.advance(opened.spool.end)
-      opened.hash = { algorithm, running }
-    }
-    return opened
-  }
-
-  async function openAt(offset: number): Promise<OpenFile> {
-    const file = await data.openForWrite(keys.data(session.data))
-    try {
-      // A crash may have left bytes that were never acknowledged.
-      await file.truncate(offset)
-    } catch (error) {
-      await file[Symbol.asyncDispose]()
-      throw error
-    }
-    const onWritten = (end: number): void => opened.hash?.running.advance(end)
-    const spool = createSpool(file, { start: offset, onWritten })
-    const opened: OpenFile = {
-      file,
-      spool,
-      hash: undefined,
-      async [Symbol.asyncDispose]() {
-        opened.hash?.running[Symbol.dispose]()
-        await spool.release()
-        await file[Symbol.asyncDispose]()
-      },
-    }
-    return opened
-  }
+  const offset = (): number => session.record.checkpoint.offset
 
   async function close(): Promise<void> {
-    clearTimeout(closing)
-    const opened = open
-    open = undefined
-    await opened?.[Symbol.asyncDispose]()
+    const open = writer
+    writer = undefined
+    await open?.[Symbol.asyncDispose]()
   }
 
-  /** Back to the acknowledged offset; what was hashed beyond it is of no use. */
-  async function rollback(): Promise<void> {
-    open?.hash?.running[Symbol.dispose]()
-    if (open) open.hash = undefined
-    await open?.spool.rollback(session.offset)
+  /** One request, as the one that goes on with the session. */
+  function request<T>(action: (interruption: Interruption) => Promise<T>): Promise<T> {
+    return newest.run(async (interruption) => {
+      clearTimeout(closing)
+      try {
+        const isOther = await session.takeOver()
+        if (isOther || unsure) await close()
+        unsure = false
+        return await action(interruption)
+      } catch (error) {
+        if (error instanceof CodedError && error.code === 'BLOB_UPLOAD_UNKNOWN') await end()
+        throw error
+      } finally {
+        startPause()
+      }
+    })
   }
 
-  async function acknowledge(spool: Spool): Promise<void> {
-    await spool.sync()
-    const next = { ...session, offset: spool.end }
-    await sessions.save(id, next)
-    session = next
+  function startPause(): void {
+    // What the data holds is acknowledged: failing to close it loses nothing.
+    closing = setTimeout(() => void end().catch(() => {}), unusedAfterMs).unref()
+  }
+
+  async function end(): Promise<void> {
+    onUnused()
+    await close()
+  }
+
+  async function refresh(): Promise<void> {
+    try {
+      await session.refresh()
+    } catch (error) {
+      if (error instanceof CodedError && error.code === 'BLOB_UPLOAD_UNKNOWN') onUnused()
+      throw error
+    }
+  }
+
+  async function openWriter(expectedBytes: number): Promise<DataWriter> {
+    const { data: uuid, algorithm, checkpoint } = session.record
+    writer ??= await data.write(uuid, {
+      from: checkpoint,
+      expectedBytes: expectedBytes > 0 ? checkpoint.offset + expectedBytes : undefined,
+      algorithm,
+      record: (checkpoint) => save({ checkpoint }),
+    })
+    return writer
+  }
+
+  async function save(change: SessionChange): Promise<void> {
+    try {
+      await session.save(change)
+    } catch (error) {
+      unsure = true
+      throw error
+    }
   }
 
   function requireOffset({ at }: UploadBody): void {
-    if (at === undefined || at === session.offset) return
+    if (at === undefined || at === offset()) return
     throw new CodedError(
       'RANGE_INVALID',
-      `the upload has ${session.offset} bytes, the request starts at ${at}; continue at ${session.offset}`,
-      { detail: { offset: session.offset } },
+      `the upload has ${offset()} bytes, the request starts at ${at}; continue at ${offset()}`,
+      { detail: { offset: offset() } },
     )
   }
 
-  async function rollingBack<T>(action: () => Promise<T>): Promise<T> {
+  /** Bytes acknowledged stay so: what starts before them need not interrupt anybody. */
+  async function refuseOld(body: UploadBody | undefined): Promise<void> {
+    if (body?.at === undefined || body.at >= offset()) return
+    await refresh()
+    if (session.record.state === 'open') requireOffset(body)
+  }
+
+  function requireOpen(): void {
+    const { state, blob } = session.record
+    if (state === 'open') return
+    throw new CodedError(
+      'BLOB_UPLOAD_INVALID',
+      `the upload is being committed as ${blob?.digest}; repeat that request`,
+    )
+  }
+
+  /** A storage that fails keeps what is recorded; where room or digest fail nothing is of use. */
+  async function guarded<T>(before: Checkpoint, action: () => Promise<T>): Promise<T> {
     try {
       return await action()
     } catch (error) {
-      await rollback()
+      const code = error instanceof CodedError ? error.code : 'UNKNOWN'
+      const isUseless = ['STORAGE_FULL', 'DENIED', 'DIGEST_INVALID'].includes(code)
+      const to = isUseless ? before : session.record.checkpoint
+      await rollback(to).catch(() => (unsure = true))
       throw error
     }
   }
 
-  /** A body that breaks is kept and reported; a storage that fails keeps nothing of this body. */
-  async function receive(body: UploadBody, algorithm: DigestAlgorithm): Promise<Spool> {
+  /** Where it is not known what is recorded, or this fails, the next request opens the data again. */
+  async function rollback(to: Checkpoint): Promise<void> {
+    if (unsure) return
+    await writer?.rollback(to)
+    if (offset() !== to.offset) await save({ checkpoint: to })
+  }
+
+  async function acknowledge(open: DataWriter): Promise<void> {
+    const reached = await open.checkpoint()
+    await save({ checkpoint: reached })
+  }
+
+  /** Takes the body; what it broke off with is told after what arrived is acknowledged. */
+  async function receive(body: UploadBody, interruption: Interruption): Promise<DataWriter> {
+    const before = session.record.checkpoint
     await requireRoom(data, body.expectedBytes)
-    const { spool } = await openFile(algorithm)
+    await room.expect(before.offset + body.expectedBytes)
+    const open = await openWriter(body.expectedBytes)
     const chunks = body.bytes[Symbol.asyncIterator]()
     for (;;) {
       let next: IteratorResult<Uint8Array>
       try {
-        next = await chunks.next()
+        next = await interruption.unless(chunks.next())
       } catch (error) {
-        await rollingBack(() => acknowledge(spool))
-        throw new CodedError(
-          'BLOB_UPLOAD_INVALID',
-          `the request body broke off; ${session.offset} bytes are kept, continue there`,
-          { cause: error, detail: { offset: session.offset } },
-        )
+        await guarded(before, () => acknowledge(open))
+        throw brokenOff(error)
       }
-      if (next.done === true) return spool
+      if (next.done === true) return open
       const chunk = next.value
       try {
-        await rollingBack(() => spool.write(chunk))
+        await guarded(before, async () => {
+          await room.hold(open.end + chunk.length)
+          await open.write(chunk)
+        })
       } catch (error) {
         await chunks.return?.()
         throw error
@@ -170,87 +212,76 @@ export function createUpload(id: string, recorded: Session, parts: UploadParts):
     }
   }
 
-  async function exclusively<T>(action: () => Promise<T>): Promise<T> {
-    if (ended) throw new CodedError('BLOB_UPLOAD_UNKNOWN', `the upload ${id} has ended`)
-    if (busy) {
-      throw new CodedError(
-        'RANGE_INVALID',
-        `another request is sending to the upload ${id}; ask for its offset once that has ended`,
-      )
+  function brokenOff(error: unknown): CodedError {
+    const detail = { offset: offset() }
+    if (error instanceof CodedError && error.code === 'RANGE_INVALID') {
+      return new CodedError(error.code, error.message, { detail })
     }
-    clearTimeout(closing)
-    const running = action()
-    busy = running
-    try {
-      return await running
-    } finally {
-      busy = undefined
-      // What the file holds is acknowledged: failing to close it loses nothing.
-      closing = setTimeout(() => void close().catch(() => {}), closeAfterMs).unref()
-    }
-  }
-
-  async function verify(digest: Digest, { hash, spool }: OpenFile): Promise<void> {
-    await spool.flush()
-    const result = await hash?.running.finish(spool.end)
-    if (open) open.hash = undefined
-    if (result?.hex === digestHex(digest)) return
-    throw new CodedError(
-      'DIGEST_INVALID',
-      `the ${spool.end} bytes sent do not have the digest ${digest}; they have ${digestAlgorithm(digest)}:${result?.hex}`,
+    return new CodedError(
+      'BLOB_UPLOAD_INVALID',
+      `the request body broke off; ${offset()} bytes are kept, continue there`,
+      { cause: error, detail },
     )
   }
 
   /** Takes the last body and records the digest once it is verified and all bytes are durable. */
-  async function prepare(digest: Digest, last: UploadBody | undefined): Promise<void> {
-    if (session.committing) {
-      throw new CodedError(
-        'BLOB_UPLOAD_INVALID',
-        `the upload is being committed as ${session.committing}; repeat that request`,
-      )
-    }
+  async function prepare(
+    digest: Digest,
+    last: UploadBody | undefined,
+    interruption: Interruption,
+  ): Promise<void> {
+    const before = session.record.checkpoint
     if (last) requireOffset(last)
-    if (last) await receive(last, digestAlgorithm(digest))
-    await rollingBack(async () => {
-      const opened = await openFile(digestAlgorithm(digest))
-      await verify(digest, opened)
-      await opened.spool.sync()
-      const next = { ...session, offset: opened.spool.end, committing: digest }
-      await sessions.save(id, next)
-      session = next
+    const algorithm = digestAlgorithm(digest)
+    if (before.offset === 0 && session.record.algorithm !== algorithm) {
+      await close()
+      await save({ algorithm })
+    }
+    const open = last ? await receive(last, interruption) : await openWriter(0)
+    const checkpoint = await guarded(before, () => open.finish(digest))
+    await save({
+      state: 'committing',
+      checkpoint,
+      blob: { digest, offset: 0, size: checkpoint.offset },
     })
+    await close()
   }
 
+  startPause()
   return {
     id,
     get offset() {
-      return session.offset
+      return offset()
     },
-    append: (body) =>
-      exclusively(async () => {
+    refresh,
+    async append(body) {
+      await refuseOld(body)
+      await request(async (interruption) => {
+        requireOpen()
         requireOffset(body)
-        const spool = await receive(body, open?.hash?.algorithm ?? 'sha256')
-        await rollingBack(() => acknowledge(spool))
-      }),
-    commit: (digest, last) =>
-      exclusively(async () => {
-        if (session.committing !== digest) await prepare(digest, last)
-        const size = session.offset
-        await sessions.commit(id, { ...session, committing: digest }, { offset: 0, size })
-        ended = true
-        await close()
-        onEnd()
-        return { size }
-      }),
+        const open = await receive(body, interruption)
+        await guarded(session.record.checkpoint, () => acknowledge(open))
+      })
+    },
+    async commit(digest, last) {
+      await refuseOld(last)
+      await request(async (interruption) => {
+        if (session.record.blob?.digest !== digest) requireOpen()
+        if (session.record.state === 'open') await prepare(digest, last, interruption)
+        await session.commit()
+        await end()
+      })
+    },
     cancel: () =>
-      exclusively(async () => {
-        ended = true
+      request(async () => {
+        requireOpen()
         await close()
-        await sessions.discard(id)
-        onEnd()
+        await session.discard()
+        await end()
       }),
     async release() {
-      await Promise.allSettled([busy])
+      await newest.settled()
+      clearTimeout(closing)
       await close()
     },
   }

@@ -1,77 +1,102 @@
-import { CodedError } from '../core/errors.ts'
+import type { DigestAlgorithm } from '../core/digest.ts'
 import type { Log } from '../core/log.ts'
-import { requireRoom, type SessionParts, type Sessions } from './sessions.ts'
+import {
+  requireRoom,
+  unknownUpload,
+  type OpenSession,
+  type SessionParts,
+  type Sessions,
+} from './sessions.ts'
 import { createUpload, type Upload } from './upload.ts'
 
-/** The uploads of clients, in this process and from before its start. */
+export interface CreateUploadOptions {
+  /** Length of the first body, where known. */
+  readonly expectedBytes?: number | undefined
+  /** The digest it will end with is of this one, else its bytes are read again; sha256 unless said. */
+  readonly algorithm?: DigestAlgorithm | undefined
+}
+
+/** The uploads of clients, begun in this process or any other one. */
 export interface Uploads {
   /** Throws STORAGE_FULL where `expectedBytes` would not fit. */
-  create(name: string, expectedBytes: number): Promise<Upload>
+  create(name: string, options?: CreateUploadOptions): Promise<Upload>
   /** Throws BLOB_UPLOAD_UNKNOWN where the repository has no such session. */
   open(name: string, id: string): Promise<Upload>
-  /** Client sessions that are open in this process. */
+  /** Client sessions that this process works on, or did in the last minute. */
   readonly openCount: number
   /**
-   * Removes client sessions idle for longer than the store's limit and, with `importsAreDead`,
-   * those of an earlier process. Walks the sessions only, never the store.
+   * Removes client sessions idle for longer than the store's limit, and those of imports that
+   * nobody works on any more: idle for an hour or, with `importsAreDead`, all. What is verified
+   * becomes a blob instead. Walks the sessions only, never the store.
    */
   sweep(options: { readonly importsAreDead: boolean }): Promise<void>
   /** Waits for the requests at work; the sessions stay for the next start. */
   release(): Promise<void>
 }
 
-export interface UploadsOptions extends Pick<SessionParts, 'data'> {
+export interface UploadsOptions extends Pick<SessionParts, 'data' | 'reservations'> {
   readonly sessions: Sessions
   readonly log: Log
-  /** A session idle for so long is removed. */
+  /** A client session idle for so long is removed. */
   readonly idleLimitMs: number
 }
 
+/** Import sessions at work are renewed six times as often (`blob-writer.ts`). */
+export const importIdleLimitMs = 60 * 60 * 1000
+
 const idPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
-export function createUploads({ sessions, data, log, idleLimitMs }: UploadsOptions): Uploads {
+export function createUploads(options: UploadsOptions): Uploads {
+  const { sessions, data, log, idleLimitMs } = options
   const open = new Map<string, { readonly name: string; readonly upload: Upload }>()
 
-  const unknown = (id: string): CodedError =>
-    new CodedError(
-      'BLOB_UPLOAD_UNKNOWN',
-      `no upload ${JSON.stringify(id.slice(0, 100))}; start a new one`,
-    )
-
-  async function reopen(name: string, id: string): Promise<Upload> {
-    const session = idPattern.test(id) ? await sessions.read(id) : undefined
-    if (!session || session.owner !== 'client' || session.repo !== name) throw unknown(id)
+  function keep(session: OpenSession): Upload {
+    const { id, record } = session
     // Two requests may have come here at once: both must get the same one.
-    const upload = open.get(id)?.upload ?? make(name, id, session)
+    const known = open.get(id)
+    if (known) return known.upload
+    const upload = createUpload(session, { ...options, onUnused: () => open.delete(id) })
+    open.set(id, { name: record.repo, upload })
     return upload
   }
 
-  function make(...[name, id, session]: [string, string, Parameters<typeof createUpload>[1]]) {
-    const upload = createUpload(id, session, { sessions, data, onEnd: () => open.delete(id) })
-    open.set(id, { name, upload })
-    return upload
+  async function find(name: string, id: string): Promise<Upload> {
+    const session = idPattern.test(id) ? await sessions.open(id) : undefined
+    if (!session || session.record.owner !== 'client') throw unknownUpload(id)
+    if (session.record.repo !== name || session.record.state === 'ended') throw unknownUpload(id)
+    return keep(session)
+  }
+
+  function isAbandoned({ record }: OpenSession, importsAreDead: boolean): boolean {
+    if (record.state === 'ended') return true
+    const idleMs = Date.now() - Date.parse(record.at)
+    if (record.owner === 'client') return idleMs > idleLimitMs
+    return importsAreDead || idleMs > importIdleLimitMs
   }
 
   async function sweepOne(id: string, importsAreDead: boolean): Promise<void> {
-    const session = await sessions.read(id)
-    if (!session) return
-    const isIdle = Date.parse(session.at) + idleLimitMs < Date.now()
-    if (session.owner === 'import' ? !importsAreDead : !isIdle) return
-    if (session.owner === 'client') await (await reopen(session.repo, id)).cancel()
-    else await sessions.discard(id)
-    log.info({ upload: id, owner: session.owner, offset: session.offset }, 'removed an old upload')
+    const session = await sessions.open(id)
+    if (!session || !isAbandoned(session, importsAreDead)) return
+    const { state, owner, checkpoint } = session.record
+    if (state === 'committing') {
+      await session.takeOver()
+      await session.commit()
+    } else {
+      await session.discard()
+    }
+    open.delete(id)
+    log.info({ upload: id, owner, state, offset: checkpoint.offset }, 'removed an old upload')
   }
 
   return {
-    async create(name, expectedBytes) {
+    async create(name, { expectedBytes = 0, algorithm = 'sha256' } = {}) {
       await requireRoom(data, expectedBytes)
-      const { id, session } = await sessions.create({ repo: name, owner: 'client', reserve: 0 })
-      return make(name, id, session)
+      return keep(await sessions.create({ repo: name, owner: 'client', algorithm }))
     },
     async open(name, id) {
       const found = open.get(id)
-      if (found && found.name !== name) throw unknown(id)
-      return found?.upload ?? reopen(name, id)
+      if (found && found.name !== name) throw unknownUpload(id)
+      return found?.upload ?? find(name, id)
     },
     get openCount() {
       return open.size

@@ -35,10 +35,10 @@ function table(head: readonly string[], rows: readonly (readonly string[])[]): s
 
 function settingsPage(): string {
   const rows = describeSettings(serveSettings).map(
-    ({ key, flag, env, defaultValue, description }) => [
+    ({ key, flag, env, type, defaultValue, description }) => [
       `\`${key}\``,
-      `\`${flag}\``,
-      `\`${env}\``,
+      type === 'structure' ? 'file only' : `\`${flag}\``,
+      type === 'structure' ? '' : `\`${env}\``,
       defaultValue === '' ? '' : `\`${defaultValue}\``,
       description,
     ],
@@ -80,7 +80,11 @@ ${table(['code', 'HTTP', 'retry', 'what it means and what to do'], rows)}
 }
 
 function cliPage(): string {
-  const program = createProgram(process, new AbortController().signal)
+  const program = createProgram({
+    terminal: process,
+    signal: new AbortController().signal,
+    extendStop: () => {},
+  })
   const commands = [program, ...program.commands].map((command) => {
     command.configureHelp({ helpWidth: 100 })
     const name = command === program ? 'dvcr' : `dvcr ${command.name()}`

@@ -1,7 +1,8 @@
 #!/bin/sh
 # Prepares this clone: setup.sh [quickstart | test]. Plain sh, since nothing is installed yet.
 #   quickstart (default): the npm packages, which bring Node 26; nothing from Debian is required
-#   test: also the Debian packages that the tests drive, only those missing
+#   test: also what the tests drive, only what is missing: Debian packages, Go programs (go-tools.sh),
+#     the oras package from PyPI; with DVCR_NIGHTLY=1 also what only the nightly tests drive
 # A second run finds all in place and does nothing.
 set -eu
 cd "$(dirname "$0")/.."
@@ -66,6 +67,8 @@ needed="
   nginx:nginx-light
   skopeo:skopeo
   docker-registry:docker-registry
+  buildah:buildah
+  containerd:containerd
   mmdebstrap:mmdebstrap
   /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
   /usr/lib/grub-rescue/grub-rescue-cdrom.iso:grub-rescue-pc
@@ -82,38 +85,54 @@ for entry in $needed; do
   command -v "${entry%%:*}" >/dev/null 2>&1 || [ -e "${entry%%:*}" ] ||
     missing="$missing ${entry##*:}"
 done
-if [ -z "$missing" ]; then
-  [ $changed = yes ] || say 'already done'
-  exit
+python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
+
+install_packages() {
+  changed=yes
+  install="apt-get install -y --no-install-recommends$missing"
+  if ! command -v apt-get >/dev/null; then
+    say "the tests need programs that these Debian packages have:$missing" >&2
+    exit 1
+  fi
+  if [ "$(id -u)" != 0 ]; then
+    say "the tests need Debian packages, which only root may install: sudo $install" >&2
+    exit 1
+  fi
+  # The servers are wanted as programs: nothing may start them as services, now or at the next boot,
+  # on ports that the user needs.
+  policy=/usr/sbin/policy-rc.d
+  if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod +x $policy
+    trap 'rm -f $policy' EXIT
+  fi
+  say "installing Debian packages:$missing"
+  export DEBIAN_FRONTEND=noninteractive
+  if ! $install </dev/null >/dev/null 2>&1; then
+    say 'the package lists are old: apt-get update'
+    apt-get update -q </dev/null >/dev/null
+    $install -q </dev/null >/dev/null
+  fi
+  for service in nginx docker-registry containerd; do
+    case "$missing " in
+      *" $service"[-\ ]*) systemctl disable $service >/dev/null 2>&1 || true ;;
+    esac
+  done
+}
+[ -z "$missing" ] || install_packages
+
+# Not in Debian: the Python client of OCI artifacts, in a folder of its own.
+oras=${XDG_CACHE_HOME:-$HOME/.cache}/dvcr-test/oras-python
+oras_version=0.2.43
+if [ ! -x "$oras/bin/python" ] || [ ! -e "$oras/.has-$oras_version" ]; then
+  changed=yes
+  say 'installing oras from PyPI'
+  python3 -m venv --clear "$oras"
+  "$oras/bin/pip" install --quiet --disable-pip-version-check "oras==$oras_version" </dev/null
+  touch "$oras/.has-$oras_version"
 fi
 
-install="apt-get install -y --no-install-recommends$missing"
-if ! command -v apt-get >/dev/null; then
-  say "the tests need programs that these Debian packages have:$missing" >&2
-  exit 1
-fi
-if [ "$(id -u)" != 0 ]; then
-  say "the tests need Debian packages, which only root may install: sudo $install" >&2
-  exit 1
-fi
-
-# nginx and docker-registry are wanted as programs: nothing may start them as services, now or at
-# the next boot, on ports that the user needs.
-policy=/usr/sbin/policy-rc.d
-if [ ! -e $policy ]; then
-  printf '#!/bin/sh\nexit 101\n' >$policy
-  chmod +x $policy
-  trap 'rm -f $policy' EXIT
-fi
-say "installing Debian packages:$missing"
-export DEBIAN_FRONTEND=noninteractive
-if ! $install </dev/null >/dev/null 2>&1; then
-  say 'the package lists are old: apt-get update'
-  apt-get update -q </dev/null >/dev/null
-  $install -q </dev/null >/dev/null
-fi
-for service in nginx docker-registry; do
-  case "$missing " in
-    *" $service"[-\ ]*) systemctl disable $service >/dev/null 2>&1 || true ;;
-  esac
-done
+tools='versitygw crane regctl oras-client'
+[ "${DVCR_NIGHTLY:-0}" = 0 ] || tools="$tools minio distribution"
+sh scripts/go-tools.sh $tools
+[ $changed = yes ] || say 'all in place'

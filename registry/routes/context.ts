@@ -1,5 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Access } from '../../core/access.ts'
 import type { Bytes } from '../../core/streams.ts'
+import type { FloorSpeed } from '../floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
 import type { Store } from '../store.ts'
 import type { Target } from '../target.ts'
@@ -11,10 +13,12 @@ export interface Call<K extends Target['kind']> {
   readonly target: Extract<Target, { kind: K }>
   readonly request: FastifyRequest
   readonly reply: FastifyReply
-  /** The request's body, guarded against standing still. */
+  /** What the caller may do; that the request itself is allowed is settled already. */
+  readonly access: Access
+  /** The request's body, guarded against clients that are too slow. */
   body(): Bytes
-  /** A connection that takes nothing for so long is cut. */
-  readonly stallLimitMs: number
+  /** For bodies that are sent. */
+  readonly speed: FloorSpeed
 }
 
 export type Handler<K extends Target['kind']> = (call: Call<K>) => Promise<unknown>

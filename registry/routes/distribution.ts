@@ -1,5 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CodedError } from '../../core/errors.ts'
+import { accessOf } from '../auth/request-access.ts'
+import type { FloorSpeed } from '../floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
 import { readBody } from '../request-body.ts'
 import type { Store } from '../store.ts'
@@ -30,12 +32,12 @@ const handlers: { readonly [K in Target['kind']]: Readonly<Record<string, Handle
 export interface DistributionOptions {
   readonly store: Store
   readonly metrics: Metrics
-  readonly stallLimitMs: number
+  readonly speed: FloorSpeed
 }
 
 /** The whole of `/v2/`: one route, because repository names contain slashes. */
 export function registerDistribution(app: FastifyInstance, options: DistributionOptions): void {
-  const { stallLimitMs } = options
+  const { speed } = options
   app.register(async (scope) => {
     // Bodies are read by the handlers, blobs of any size as streams: Fastify's limit is not ours.
     scope.removeAllContentTypeParsers()
@@ -43,15 +45,23 @@ export function registerDistribution(app: FastifyInstance, options: Distribution
     scope.route({
       method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
       url: '/v2/*',
+      config: { access: 'distribution' },
       handler: (request, reply) => {
         reply.header('docker-distribution-api-version', 'registry/2.0')
-        const body = () => readBody(request, reply, stallLimitMs)
-        return dispatch(targetOf(request), { ...options, request, reply, body })
+        const body = () => readBody(request, reply, speed)
+        return dispatch(targetOf(request), {
+          ...options,
+          request,
+          reply,
+          access: accessOf(request),
+          body,
+        })
       },
     })
     scope.route({
       method: ['GET', 'HEAD'],
       url: '/v2',
+      config: { access: 'distribution' },
       handler: (_request, reply) => {
         reply.header('docker-distribution-api-version', 'registry/2.0')
         return reply.send({})
@@ -62,10 +72,14 @@ export function registerDistribution(app: FastifyInstance, options: Distribution
 
 /** What the request is for; throws NAME_UNKNOWN where `/v2/` has no such endpoint. */
 function targetOf(request: FastifyRequest): Target {
-  const path = wildcard(request)
-  const target = parseTarget(path)
+  const target = distributionTarget(request)
   if (target) return target
-  throw new CodedError('NAME_UNKNOWN', `no such endpoint: /v2/${path.slice(0, 300)}`)
+  throw new CodedError('NAME_UNKNOWN', `no such endpoint: /v2/${wildcard(request).slice(0, 300)}`)
+}
+
+/** What a request below `/v2/` is for: one reading for who may do it and for doing it. */
+export function distributionTarget(request: FastifyRequest): Target | undefined {
+  return parseTarget(wildcard(request))
 }
 
 function wildcard({ params }: FastifyRequest): string {

@@ -12,11 +12,26 @@ export const listTags: Handler<'tags'> = async (call) => {
   return call.reply.send({ name: repository.name, tags })
 }
 
-/** Names of all repositories that hold a manifest, in byte order, in pages. */
+/** Names of all repositories that hold a manifest and that the caller may pull, in byte order. */
 export const listRepositories: Handler<'catalog'> = async (call) => {
-  const { registry } = call.store
-  const repositories = await page(call, (asked) => registry.listRepositories(asked), catalogPage)
+  const repositories = await page(call, (asked) => listVisible(call, asked), catalogPage)
   return call.reply.send({ repositories })
+}
+
+async function listVisible(
+  { store, access }: Call<'catalog'>,
+  { last, limit = Infinity }: Page,
+): Promise<string[]> {
+  const visible: string[] = []
+  let after = last
+  // Pages grow where the caller sees few, so that a page of a few names stays cheap for others.
+  for (let asked = limit; visible.length < limit; asked = Math.min(asked * 2, catalogPage)) {
+    const found = await store.registry.listRepositories({ last: after, limit: asked })
+    visible.push(...found.filter((name) => access.mayFind(name)))
+    after = found.at(-1)
+    if (found.length < asked) break
+  }
+  return visible.slice(0, limit)
 }
 
 /** Asks for one more than is shown, to know whether there is a next page. */

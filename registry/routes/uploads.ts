@@ -1,4 +1,4 @@
-import { parseDigest, type Digest } from '../../core/digest.ts'
+import { digestAlgorithm, parseDigest, type Digest, type DigestAlgorithm } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
 import { observed } from '../../core/streams.ts'
 import { parseContentRange } from '../range.ts'
@@ -8,29 +8,40 @@ import { queryValue, type Call, type Handler } from './context.ts'
 
 /** Starts an upload, takes a whole blob, or mounts one. @see OCI distribution-spec §push */
 export const startUpload: Handler<'uploads'> = async (call) => {
-  const { store, target, request, reply } = call
+  const { store, target, request, reply, access } = call
   const { name } = store.registry.repository(target.name)
   const digest = queryValue(request, 'digest')
   if (digest !== undefined) return uploadAtOnce(call, name, parseDigest(digest))
   const mount = queryValue(request, 'mount')
   const from = queryValue(request, 'from')
-  if (mount !== undefined && from !== undefined) {
+  if (mount !== undefined) {
     const mounted = parseDigest(mount)
-    if (await store.registry.mountBlob(mounted, { from, to: name })) {
-      return created(call, name, mounted)
-    }
+    // A source that the rules allow and only the token does not: a client can ask for another one.
+    if (from !== undefined && access.mayFind(from)) access.demand('pull', from)
+    const options = { from, to: name, mayPull: access.mayFind }
+    if (await store.registry.mountBlob(mounted, options)) return created(call, name, mounted)
   }
-  const upload = await store.uploads.create(name, 0)
+  const upload = await store.uploads.create(name, { algorithm: askedAlgorithm(call) })
   return describe(reply.code(202), name, upload).send()
 }
 
+/** What the blob's digest will be of, where the client says so. @see OCI distribution-spec §end-4c */
+function askedAlgorithm({ request }: Call<'uploads'>): DigestAlgorithm | undefined {
+  const asked = queryValue(request, 'digest-algorithm')
+  if (asked === undefined || asked === 'sha256' || asked === 'sha512') return asked
+  throw new CodedError('DIGEST_INVALID', `no digest algorithm ${asked}; there are sha256 and sha512`)
+}
+
 async function uploadAtOnce(call: Call<'uploads'>, name: string, digest: Digest): Promise<unknown> {
-  const upload = await call.store.uploads.create(name, bodyBytes(call.request.raw) ?? 0)
+  const upload = await call.store.uploads.create(name, {
+    expectedBytes: bodyBytes(call.request.raw),
+    algorithm: digestAlgorithm(digest),
+  })
   try {
     await upload.commit(digest, readUploadBody(call))
   } catch (error) {
-    // Nobody was told of this session.
-    await upload.cancel()
+    // Nobody was told of this session; what cannot be removed now the sweep finds.
+    await upload.cancel().catch(() => {})
     throw error
   }
   return created(call, name, digest)
@@ -51,14 +62,22 @@ export const finishUpload: Handler<'upload'> = async (call) => {
     throw new CodedError('DIGEST_INVALID', 'an upload ends with PUT <location>?digest=<digest>')
   }
   const parsed = parseDigest(digest)
-  const upload = await openUpload(call)
-  await upload.commit(parsed, readUploadBody(call))
+  try {
+    const upload = await openUpload(call)
+    await upload.commit(parsed, readUploadBody(call))
+  } catch (error) {
+    // The answer to the same request may have been lost.
+    const isRepeated = error instanceof CodedError && error.code === 'BLOB_UPLOAD_UNKNOWN'
+    const { blobs } = call.store.registry.repository(call.target.name)
+    if (!isRepeated || !(await blobs.stat(parsed))) throw error
+  }
   return created(call, call.target.name, parsed)
 }
 
 /** How far an upload is. @see OCI distribution-spec §end-13 */
 export const getUpload: Handler<'upload'> = async (call) => {
   const upload = await openUpload(call)
+  await upload.refresh()
   return describe(call.reply.code(204), call.target.name, upload).send()
 }
 

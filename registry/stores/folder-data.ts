@@ -1,45 +1,34 @@
 import { constants } from 'node:fs'
 import { open, statfs, unlink, type FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
-import { hasErrno, toCodedError } from '../../core/errors.ts'
+import { CodedError, hasErrno, toCodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
-import type { DataFile, DataStore } from '../data-store.ts'
+import type { DataFile, DataFiles, DataStore } from '../data-store.ts'
+import { keys } from '../keys.ts'
 import type { DurableFolders } from './durable-folders.ts'
+import { createFolderWriter } from './folder-writer.ts'
 import { keyPath } from './folder-objects.ts'
+import { readAhead } from './read-ahead.ts'
 
 /** Large objects as files of `root`, hashed by threads of `hashPool`. */
 export function createFolderData(
   root: string,
   { folders, hashPool }: { readonly folders: DurableFolders; readonly hashPool: HashPool },
-): DataStore {
+): { readonly data: DataStore; readonly files: DataFiles } {
+  const pathOf = (uuid: string): string => keyPath(root, keys.data(uuid))
+
+  /** Writes and syncs; the first sync makes the file's name durable too. */
   function wrap(path: string, file: FileHandle): DataFile {
     let nameIsDurable = false
     return {
       async write(position, bytes) {
         try {
-          for (let done = 0; done < bytes.length;) {
-            const { bytesWritten } = await file.write(
-              bytes,
-              done,
-              bytes.length - done,
-              position + done,
-            )
-            done += bytesWritten
-          }
+          await writeFully(file, position, bytes)
         } catch (error) {
           throw toCodedError(error)
         }
       },
-      async read(position, buffer) {
-        let done = 0
-        while (done < buffer.length) {
-          const { bytesRead } = await file.read(buffer, done, buffer.length - done, position + done)
-          if (bytesRead === 0) break
-          done += bytesRead
-        }
-        return done
-      },
-      truncate: (size) => file.truncate(size),
+      read: (position, buffer) => readFully(file, position, buffer),
       async sync() {
         try {
           await file.datasync()
@@ -54,29 +43,51 @@ export function createFolderData(
     }
   }
 
-  return {
-    async openForWrite(key) {
-      const path = keyPath(root, key)
+  async function openForWrite(path: string): Promise<FileHandle> {
+    try {
+      await folders.ensure(dirname(path))
+      return await open(path, constants.O_RDWR | constants.O_CREAT, 0o666)
+    } catch (error) {
+      throw toCodedError(error)
+    }
+  }
+
+  const data: DataStore = {
+    async write(uuid, options) {
+      const path = pathOf(uuid)
+      const handle = await openForWrite(path)
+      const file = { ...wrap(path, handle), truncate: (size: number) => handle.truncate(size) }
       try {
-        await folders.ensure(dirname(path))
-        return wrap(path, await open(path, constants.O_RDWR | constants.O_CREAT, 0o666))
+        const { offset = 0 } = options.from ?? {}
+        const { size } = await handle.stat()
+        if (size < offset) throw cutOff(uuid, size, offset)
+        // What was written after the checkpoint is not known to be complete.
+        await handle.truncate(offset)
+        return createFolderWriter(file, options)
       } catch (error) {
-        throw toCodedError(error)
-      }
-    },
-    async openForRead(key) {
-      const path = keyPath(root, key)
-      try {
-        return wrap(path, await open(path, 'r'))
-      } catch (error) {
-        if (hasErrno(error, 'ENOENT')) return undefined
+        await handle.close()
         throw error
       }
     },
-    async delete(key) {
-      const path = keyPath(root, key)
+    async complete(uuid, { offset }) {
+      await using file = await openForRead(pathOf(uuid))
+      if (!file) return undefined
+      const { size } = await file.stat()
+      if (size < offset) throw cutOff(uuid, size, offset)
+      return { data: uuid }
+    },
+    async *read(where, range, signal) {
+      signal.throwIfAborted()
+      await using file = await openForRead(pathOf(where.data))
+      if (!file) throw new CodedError('UNKNOWN', `the data object ${where.data} is missing`)
+      yield* readAhead(range, signal, async (position, buffer) => {
+        const got = await readFully(file, position, buffer)
+        if (got < buffer.length) throw cutOff(where.data, position + got, range.end)
+      })
+    },
+    async delete(where) {
       try {
-        await unlink(path)
+        await unlink(pathOf(where.data))
         return true
       } catch (error) {
         if (hasErrno(error, 'ENOENT')) return false
@@ -87,5 +98,45 @@ export function createFolderData(
       const { bavail, bsize } = await statfs(root)
       return bavail * bsize
     },
+    redirect: async () => undefined,
   }
+  const files: DataFiles = {
+    async create(uuid) {
+      const path = pathOf(uuid)
+      return wrap(path, await openForWrite(path))
+    },
+  }
+  return { data, files }
+}
+
+function cutOff(uuid: string, size: number, needed: number): CodedError {
+  return new CodedError('UNKNOWN', `the data object ${uuid} ends at ${size}, before ${needed}`)
+}
+
+async function openForRead(path: string): Promise<FileHandle | undefined> {
+  try {
+    return await open(path, 'r')
+  } catch (error) {
+    if (hasErrno(error, 'ENOENT')) return undefined
+    throw error
+  }
+}
+
+/** A disk that fills up takes a part first and refuses the rest. */
+async function writeFully(file: FileHandle, position: number, bytes: Uint8Array): Promise<void> {
+  for (let done = 0; done < bytes.length;) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)
+    done += bytesWritten
+  }
+}
+
+/** Fewer than asked for at the end of the file. */
+async function readFully(file: FileHandle, position: number, into: Uint8Array): Promise<number> {
+  let done = 0
+  while (done < into.length) {
+    const { bytesRead } = await file.read(into, done, into.length - done, position + done)
+    if (bytesRead === 0) break
+    done += bytesRead
+  }
+  return done
 }

@@ -1,20 +1,14 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { link, open, readdir, readFile, rename, rm, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
-import { CodedError, hasErrno, toCodedError } from '../../core/errors.ts'
+import { hasErrno, toCodedError } from '../../core/errors.ts'
 import type { ListOptions, ObjectStore, PutCondition } from '../../core/object-store.ts'
 import { createSerial } from '../serial.ts'
 import type { DurableFolders } from './durable-folders.ts'
-
-const keyPattern = /^(?!.*(?:^|\/)\.{1,2}(?:\/|$))[A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*$/
+import { checkKey } from './storage-key.ts'
 
 /** The path of `key` in `root`; a key that would leave it is a fault of ours. */
-export function keyPath(root: string, key: string): string {
-  if (!keyPattern.test(key)) {
-    throw new CodedError('UNKNOWN', `not a storage key: ${JSON.stringify(key.slice(0, 300))}`)
-  }
-  return join(root, key)
-}
+export const keyPath = (root: string, key: string): string => join(root, checkKey(key))
 
 /** Also for a key that is the folder of others, or below one that is not a folder. */
 const isAbsent = (error: unknown): boolean =>
@@ -107,10 +101,12 @@ export function createFolderObjects(
       const names = await entries(root, folder)
       return names.filter((name) => name.endsWith('/')).map((name) => name.slice(0, -1))
     },
-    delete: (key) =>
+    conditionalDelete: true,
+    delete: (key, condition) =>
       serial(key, async () => {
         const path = keyPath(root, key)
         try {
+          if (condition && (await get(key))?.etag !== condition.ifMatch) return false
           await unlink(path)
         } catch (error) {
           if (isAbsent(error)) return false

@@ -1,14 +1,18 @@
+import { randomUUID } from 'node:crypto'
 import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
 import { digestHex, digestOf } from '../../core/digest.ts'
 import { createHashPool } from '../../core/hash-pool.ts'
+import { dataStoreContract } from '../../test/data-store-contract.ts'
 import { createTempFolder } from '../../test/fixtures/temp-folder.ts'
-import { openFolderStore, type FolderStore } from './folder.ts'
+import type { Storage } from '../data-store.ts'
+import { openFolderStore } from './folder.ts'
 
+const record = async (): Promise<void> => {}
 const bytes = (text: string): Uint8Array => Buffer.from(text)
 
-async function openTempFolder(): Promise<FolderStore & { readonly path: string }> {
+async function openTempFolder(): Promise<Storage & { readonly path: string }> {
   const folder = await createTempFolder()
   const hashPool = createHashPool({ threads: 1 })
   const store = await openFolderStore(folder.path, { hashPool })
@@ -23,7 +27,7 @@ async function openTempFolder(): Promise<FolderStore & { readonly path: string }
   }
 }
 
-async function textOf({ objects }: FolderStore, key: string): Promise<string | undefined> {
+async function textOf({ objects }: Storage, key: string): Promise<string | undefined> {
   const found = await objects.get(key)
   return found && Buffer.from(found.bytes).toString()
 }
@@ -105,11 +109,13 @@ describe('small objects of a folder', () => {
   })
 })
 
-describe('data objects of a folder', () => {
-  it('reads what was written, also over a hole, and hashes it as it grows', async () => {
+dataStoreContract('a folder', openTempFolder)
+
+describe('data files of a folder', () => {
+  it('are written anywhere, read back, and hashed as they grow', async () => {
     await using store = await openTempFolder()
-    const key = 'v1/data/aa/a'
-    await using file = await store.data.openForWrite(key)
+    await using file = await store.files?.create(randomUUID())
+    if (!file) throw new Error('a folder is made of files')
     using hash = file.follow({ start: 4, algorithm: 'sha256' })
     await file.write(4, bytes('behind'))
     hash.advance(10)
@@ -122,18 +128,10 @@ describe('data objects of a folder', () => {
     expect(hex).toBe(digestHex(digestOf(bytes('behind'))))
   })
 
-  it('opens what is there again, and answers undefined for what is not', async () => {
+  it('are not gone on with where bytes that were durable are missing', async () => {
     await using store = await openTempFolder()
-    const key = 'v1/data/aa/a'
-    expect(await store.data.openForRead(key)).toBeUndefined()
-    {
-      await using file = await store.data.openForWrite(key)
-      await file.write(0, bytes('0123456789'))
-      await file.truncate(5)
-    }
-    await using again = await store.data.openForWrite(key)
-    expect(await again.read(0, Buffer.alloc(20))).toBe(5)
-    expect(await store.data.delete(key)).toBe(true)
-    expect(await store.data.delete(key)).toBe(false)
+    const from = { offset: 10 }
+    const writing = store.data.write(randomUUID(), { from, algorithm: 'sha256', record })
+    await expect(writing).rejects.toMatchObject({ code: 'UNKNOWN' })
   })
 })

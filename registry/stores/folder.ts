@@ -4,7 +4,7 @@ import { z } from 'zod'
 import { CodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
 import type { ObjectStore } from '../../core/object-store.ts'
-import type { DataStore } from '../data-store.ts'
+import type { Storage } from '../data-store.ts'
 import { acquireLock } from '../lock.ts'
 import { decodeJson, encodeJson } from '../records.ts'
 import { createDurableFolders, syncFolder } from './durable-folders.ts'
@@ -18,12 +18,6 @@ const currentLayout = 1
 /** What a folder may hold before its first start: a mount point's own, and ours from a crash. */
 const harmlessNames = ['lost+found', 'lock', 'scratch']
 
-/** The two kinds of objects of one folder, owned by this process until disposed. */
-export interface FolderStore extends AsyncDisposable {
-  readonly objects: ObjectStore
-  readonly data: DataStore
-}
-
 /**
  * Takes the folder at `root`, made where it is missing, for this process alone. Throws
  * STORE_LOCKED where another process has it, LAYOUT_UNKNOWN where it holds something else.
@@ -31,7 +25,7 @@ export interface FolderStore extends AsyncDisposable {
 export async function openFolderStore(
   root: string,
   { hashPool }: { readonly hashPool: HashPool },
-): Promise<FolderStore> {
+): Promise<Storage> {
   const path = resolve(root)
   await makeRoot(path)
   await refuseForeign(path)
@@ -45,7 +39,8 @@ export async function openFolderStore(
     await checkLayout(path, objects)
     return {
       objects,
-      data: createFolderData(path, { folders, hashPool }),
+      ...createFolderData(path, { folders, hashPool }),
+      isOwned: true,
       [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose](),
     }
   } catch (error) {

@@ -1,16 +1,9 @@
-import { execa } from 'execa'
-import { readFile, writeFile } from 'node:fs/promises'
-import { availableParallelism, cpus, release, totalmem } from 'node:os'
-import { join } from 'node:path'
 import type { DiskName } from '../fixtures/images.ts'
 import type { BenchInput, InputResult, Round } from './import-bench.ts'
 import type { Contestant, ImportRun } from './import-contestants.ts'
+import { describeMachine, median, table, verdict, versionOf, type Cells } from './report.ts'
 
-const document = join(import.meta.dirname, '../../docs/benchmarks.md')
-const begin = '<!-- import:begin -->'
-const end = '<!-- import:end -->'
-
-type Cells = readonly string[]
+const tools = ['qemu-img', 'skopeo', 'docker-registry', 'gzip', 'igzip', 'xz', 'zstd']
 
 /** How much faster than `plain` each input is to be. */
 const speedAims = {
@@ -31,32 +24,14 @@ export async function importReport(
   results: readonly InputResult[],
   { disk, rounds }: { readonly disk: DiskName; readonly rounds: number },
 ): Promise<string> {
-  const machine = [
-    `${availableParallelism()} × ${cpus()[0]?.model ?? 'unknown CPU'}`,
-    `${Math.round(totalmem() / 2 ** 30)} GiB of memory`,
-    `Linux ${release()}`,
-    `Node ${process.versions.node}`,
-    ...(await toolVersions()),
-  ]
+  const machine = describeMachine(await Promise.all(tools.map((tool) => versionOf(tool))))
   return [
-    `Disk \`${disk}\`, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}, medians. ${machine.join(', ')}.`,
+    `Disk \`${disk}\`, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}, medians. ${machine}.`,
     timeTable(results),
     costTable(results),
     // The aims are for a disk of usual size: for a tiny one the start of the command is all.
     ...(disk === 'debian' ? [aimTable(results)] : []),
   ].join('\n\n')
-}
-
-/** Puts the report between its markers in docs/benchmarks.md. */
-export async function writeImportReport(report: string): Promise<void> {
-  const text = await readFile(document, 'utf8')
-  const from = text.indexOf(begin)
-  const to = text.indexOf(end)
-  if (from < 0 || to < from) throw new Error(`${document} has no ${begin} … ${end}`)
-  await writeFile(
-    document,
-    `${text.slice(0, from + begin.length)}\n\n${report}\n\n${text.slice(to)}`,
-  )
 }
 
 function timeTable(results: readonly InputResult[]): string {
@@ -127,30 +102,6 @@ function ratio(rounds: readonly Round[], peer: 'plain' | 'tuned'): number {
   return median(rounds.map((round) => round[peer].wallMs / round.dvcr.wallMs))
 }
 
-function median(values: readonly number[]): number {
-  const sorted = values.toSorted((a, b) => a - b)
-  const low = sorted[Math.floor((sorted.length - 1) / 2)] ?? Number.NaN
-  const high = sorted[Math.floor(sorted.length / 2)] ?? Number.NaN
-  return (low + high) / 2
-}
-
-function table(head: Cells, rows: readonly Cells[]): string {
-  const lines = [head, head.map((_, column) => (column === 0 ? '---' : '---:')), ...rows]
-  return lines.map((cells) => `| ${cells.join(' | ')} |`).join('\n')
-}
-
 const seconds = (ms: number): string => `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`
 const megabytes = (bytes: number): string => `${Math.round(bytes / 1e6)} MB`
 const times = (factor: number): string => `${factor.toFixed(2)}×`
-const verdict = (isMet: boolean): string => (isMet ? 'met' : '**missed**')
-
-async function toolVersions(): Promise<string[]> {
-  const tools = ['qemu-img', 'skopeo', 'docker-registry', 'gzip', 'igzip', 'xz', 'zstd']
-  return Promise.all(
-    tools.map(async (tool) => {
-      const { stdout, exitCode } = await execa(tool, ['--version'], { reject: false, all: true })
-      const [version] = /\d+(?:\.\d+)+/.exec(stdout ?? '') ?? []
-      return `${tool} ${exitCode === undefined ? '(not installed)' : (version ?? '')}`
-    }),
-  )
-}

@@ -1,6 +1,11 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
 import { benchImports, benchInputs, type BenchInput, type InputResult } from './import-bench.ts'
-import { importReport, writeImportReport } from './import-report.ts'
+import { parseSize } from '../../core/sizes.ts'
+import { importReport } from './import-report.ts'
+import { benchRegistries, scenarios, type Choice, type ScenarioResult } from './registry-bench.ts'
+import { registryReport } from './registry-report.ts'
+import { fullSize } from './registry-scenario.ts'
+import { writeReport } from './report.ts'
 
 interface ImportFlags {
   readonly rounds: number
@@ -9,6 +14,18 @@ interface ImportFlags {
   readonly json?: boolean
   readonly write?: boolean
 }
+
+interface RegistryFlags {
+  readonly rounds: number
+  readonly scenarios: readonly Choice[]
+  readonly size: number
+  readonly json?: boolean
+  readonly write?: boolean
+}
+
+const everyScenario: readonly Choice[] = scenarios.flatMap((scenario) =>
+  scenario.storages.map((storage) => ({ scenario, storage })),
+)
 
 const stopping = new AbortController()
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
@@ -29,6 +46,20 @@ bench
   .option('--json', 'print every measurement as JSON')
   .option('--write', 'put the tables into docs/benchmarks.md')
   .action(benchImport)
+bench
+  .command('registry')
+  .description('Push, pull and list, against the registries of the distribution project')
+  .option('--rounds <n>', 'turns of each contestant in each scenario', parseRounds, 3)
+  .option(
+    '--scenarios <list>',
+    `some of ${everyScenario.map(nameOf).join(',')}; without -folder or -s3 both`,
+    parseScenarios,
+    everyScenario,
+  )
+  .option('--size <bytes>', 'the large blob; the rest shrinks with it', parseBlobSize, fullSize)
+  .option('--json', 'print every measurement as JSON')
+  .option('--write', 'put the tables into docs/benchmarks.md')
+  .action(benchRegistry)
 await bench.parseAsync(process.argv)
 
 async function benchImport({ json, write, ...options }: ImportFlags): Promise<void> {
@@ -39,7 +70,48 @@ async function benchImport({ json, write, ...options }: ImportFlags): Promise<vo
   }
   const report = await importReport(results, options)
   console.log(json ? JSON.stringify({ ...options, results }, undefined, 2) : report)
-  if (write) await writeImportReport(report)
+  if (write) await writeReport('import', report)
+}
+
+async function benchRegistry({ json, write, ...options }: RegistryFlags): Promise<void> {
+  const { scenarios: chosen } = options
+  const results: ScenarioResult[] = []
+  const log = (line: string): void => console.error(line)
+  for await (const result of benchRegistries({
+    ...options,
+    chosen,
+    signal: stopping.signal,
+    log,
+  })) {
+    results.push(result)
+  }
+  const report = await registryReport(results, options)
+  const figures = results.map((result) => ({ name: nameOf(result), rounds: result.rounds }))
+  const { size, rounds } = options
+  console.log(json ? JSON.stringify({ size, rounds, figures }, undefined, 2) : report)
+  if (write) await writeReport('registry', report)
+}
+
+function nameOf({ scenario, storage }: Choice): string {
+  return `${scenario.name}-${storage}`
+}
+
+function parseScenarios(text: string): Choice[] {
+  return text.split(',').flatMap((name) => {
+    const found = everyScenario.filter((choice) => {
+      return name === choice.scenario.name || name === nameOf(choice)
+    })
+    if (found.length > 0) return found
+    throw new InvalidArgumentError(`${name} is none of ${everyScenario.map(nameOf).join(', ')}`)
+  })
+}
+
+function parseBlobSize(text: string): number {
+  try {
+    return parseSize(text)
+  } catch {
+    throw new InvalidArgumentError('a size such as 4Gi or 256Mi')
+  }
 }
 
 function parseRounds(text: string): number {

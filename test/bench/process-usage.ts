@@ -28,7 +28,7 @@ export async function measure(
   const commands: number[] = []
   const cpuBeforeMs = reapedCpuMs() + sum(servers.map(treeCpuMs))
   // Linux then counts the peak anew: a peak between two samples is seen too.
-  for (const pid of servers) writeFileSync(`/proc/${pid}/clear_refs`, '5')
+  for (const pid of servers) forgetPeakRss(pid)
   let childrenPeak = 0
   let totalPeak = 0
   const sample = () => {
@@ -63,7 +63,8 @@ function reapedCpuMs(): number {
   return reapedTicks * tickMs
 }
 
-function treeCpuMs(pid: number): number {
+/** CPU time of the process, of its children and of those it has waited for. */
+export function treeCpuMs(pid: number): number {
   const all = [pid, ...descendants(pid)].map(stat)
   return sum(all.map(({ ownTicks, reapedTicks }) => ownTicks + reapedTicks)) * tickMs
 }
@@ -94,7 +95,12 @@ function threads(pid: number): string[] {
 }
 
 const rssBytes = (pid: number): number => statusBytes(pid, 'VmRSS')
-const peakRssBytes = (pid: number): number => statusBytes(pid, 'VmHWM')
+/** The most memory the process ever had at one time, or had since `forgetPeakRss`. */
+export const peakRssBytes = (pid: number): number => statusBytes(pid, 'VmHWM')
+
+export function forgetPeakRss(pid: number): void {
+  writeFileSync(`/proc/${pid}/clear_refs`, '5')
+}
 
 function statusBytes(pid: number, name: string): number {
   const [, kib] = new RegExp(`^${name}:\\s+(\\d+) kB$`, 'm').exec(readProc(`${pid}/status`)) ?? []

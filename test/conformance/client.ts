@@ -1,30 +1,48 @@
-import { randomBytes } from 'node:crypto'
-import { digestOf, type DigestAlgorithm } from '../../core/digest.ts'
 import { mediaTypes } from '../../core/manifest.ts'
 
-/** One request to the registry under test; redirects are not followed. */
-export type Send = (
-  method: string,
-  path: string,
-  options?: { readonly body?: Uint8Array; readonly headers?: Readonly<Record<string, string>> },
-) => Promise<Answer>
+/** One request to the registry under test. `path` may also be a `Location` as it answered it. */
+export type Send = (method: string, path: string, options?: SendOptions) => Promise<Answer>
+
+export interface SendOptions {
+  /** Sent with its length; an iterable is sent without one. */
+  readonly body?: Uint8Array | AsyncIterable<Uint8Array>
+  readonly headers?: Readonly<Record<string, string>>
+}
 
 export interface Answer {
+  readonly method: string
   readonly status: number
   readonly headers: Headers
   readonly body: Buffer
 }
 
-/** `path` may also be a `Location` as a registry answered it. */
-export function createSend(url: string): Send {
-  return async (method, path, { body, headers = {} } = {}) => {
+/** Some registries answer a manifest in an older form to who does not name its type. */
+const manifestTypes = [
+  mediaTypes.ociManifest,
+  mediaTypes.ociIndex,
+  mediaTypes.dockerManifest,
+  mediaTypes.dockerList,
+].join(', ')
+
+/** `headers` go with every request, as `Authorization` does. Redirects are followed. */
+export function createSend(url: string, headers: Readonly<Record<string, string>> = {}): Send {
+  return async (method, path, options = {}) => {
+    const { body } = options
     const response = await fetch(new URL(path, url), {
       method,
-      headers: { ...(body ? { 'content-type': 'application/octet-stream' } : {}), ...headers },
-      ...(body ? { body: Buffer.from(body) } : {}),
-      redirect: 'manual',
+      headers: {
+        // An answer compressed on the way would have another length.
+        'accept-encoding': 'identity',
+        accept: `${manifestTypes}, */*`,
+        ...(body ? { 'content-type': 'application/octet-stream' } : {}),
+        ...headers,
+        ...options.headers,
+      },
+      ...(body ? { body: body instanceof Uint8Array ? Buffer.from(body) : body } : {}),
+      ...(body ? { duplex: 'half' } : {}),
     })
     return {
+      method,
       status: response.status,
       headers: response.headers,
       body: Buffer.from(await response.arrayBuffer()),
@@ -32,8 +50,11 @@ export function createSend(url: string): Send {
   }
 }
 
-export function locationOf({ headers }: Answer): string {
-  return headers.get('location') ?? ''
+/** Where the answer says that it goes on, or the thing made is; fails without it. */
+export function locationOf({ method, status, headers }: Answer): string {
+  const location = headers.get('location')
+  if (location === null) throw new Error(`${method} answered ${status} without Location`)
+  return location
 }
 
 /** A location with `digest` added to whatever query it has. */
@@ -41,60 +62,7 @@ export function withDigest(location: string, digest: string): string {
   return `${location}${location.includes('?') ? '&' : '?'}digest=${encodeURIComponent(digest)}`
 }
 
-export async function startUpload(send: Send, name: string): Promise<string> {
-  return locationOf(await send('POST', `/v2/${name}/blobs/uploads/`))
-}
-
-export interface SampleBlob {
-  readonly bytes: Buffer
-  readonly digest: string
-}
-
-export function sampleBlob(size: number, algorithm: DigestAlgorithm = 'sha256'): SampleBlob {
-  const bytes = randomBytes(size)
-  return { bytes, digest: digestOf(bytes, algorithm) }
-}
-
-export async function pushBlob(send: Send, name: string, blob: SampleBlob): Promise<Answer> {
-  const location = await startUpload(send, name)
-  return send('PUT', withDigest(location, blob.digest), { body: blob.bytes })
-}
-
-/** An image manifest over a pushed config; the fields given replace or join the usual ones. */
-export async function pushImage(
-  send: Send,
-  name: string,
-  reference: (digest: string) => string,
-  fields: Readonly<Record<string, unknown>> = {},
-) {
-  const config = sampleBlob(30)
-  await pushBlob(send, name, config)
-  const bytes = Buffer.from(
-    JSON.stringify({
-      schemaVersion: 2,
-      mediaType: mediaTypes.ociManifest,
-      config: { mediaType: mediaTypes.ociConfig, digest: config.digest, size: 30 },
-      layers: [],
-      ...fields,
-    }),
-  )
-  const digest = digestOf(bytes)
-  const answer = await send('PUT', `/v2/${name}/manifests/${reference(digest)}`, {
-    body: bytes,
-    headers: { 'content-type': mediaTypes.ociManifest },
-  })
-  return { answer, bytes, digest }
-}
-
-/** The error code of a body in the spec's form. */
-export function errorCodeOf({ body }: Answer): unknown {
-  const parsed: unknown = JSON.parse(body.toString())
-  const errors: unknown = Object(parsed).errors
-  return Array.isArray(errors) ? Object(errors[0]).code : undefined
-}
-
-/** The registry under test and a repository name that nobody has used. */
-export interface Subject {
-  readonly name: string
-  readonly send: Send
+/** The `rel="next"` of an answer's `Link`. @see RFC 8288 */
+export function nextOf({ headers }: Answer): string | undefined {
+  return /<([^>]+)>\s*;\s*rel="?next"?/.exec(headers.get('link') ?? '')?.[1]
 }

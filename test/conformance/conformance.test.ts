@@ -1,25 +1,55 @@
-import { afterAll, beforeAll } from 'vitest'
-import { createHashPool } from '../../core/hash-pool.ts'
-import { createLog } from '../../core/log.ts'
-import { createMetrics } from '../../registry/metrics.ts'
-import { createServer } from '../../registry/server.ts'
-import { openStore } from '../../registry/store.ts'
+import { execa } from 'execa'
+import { join } from 'node:path'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { startDockerRegistry, startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
-import { conformance } from './conformance.ts'
+import { createSend } from './client.ts'
+import { conformancePage } from './page.ts'
+import { checksOf, countsOf, runSuite, type Result } from './suite.ts'
+import { runCheck } from './check.ts'
+
+const page = join(import.meta.dirname, '../../docs/conformance.md')
+const program = join(import.meta.dirname, 'main.ts')
 
 const stack = new AsyncDisposableStack()
-let url = ''
+let server: RunningServer
+const ours: Result[] = []
 
 beforeAll(async () => {
-  const log = createLog('silent')
   const folder = stack.use(await createTempFolder())
-  const hashPool = stack.use(createHashPool({ threads: 1 }))
-  const store = stack.use(await openStore(folder.path, { hashPool, log }))
-  const app = createServer({ store, log, metrics: createMetrics(), guard: 'loopback' })
-  stack.defer(() => app.close())
-  url = await app.listen({ host: '127.0.0.1', port: 0 })
+  server = stack.use(await startDvcr({ data: join(folder.path, 'data') }))
 })
 
 afterAll(() => stack.disposeAsync())
 
-conformance(() => url)
+describe('dvcr does what the OCI distribution spec says', () => {
+  it.each(checksOf('main'))('$endpoint $title', async (check) => {
+    const outcome = await runCheck(check, createSend(server.url))
+    ours.push({ check, outcome })
+    expect(outcome).toEqual({ kind: 'passed' })
+  })
+})
+
+describe("Debian's docker-registry", () => {
+  it('fails what docs/conformance.md says, and the page has our results', async () => {
+    await using registry = await startDockerRegistry()
+    const theirs = await runSuite(createSend(registry.url), 'main')
+    const version = (await execa('docker-registry', ['--version'])).stdout
+    const theirName = `docker-registry ${/\d+\.\d+\.\d+/.exec(version)?.[0]}`
+    expect(countsOf(theirs).failed).toBeGreaterThan(0)
+    await expect(conformancePage({ ours, theirs, theirName })).toMatchFileSnapshot(page)
+  })
+
+  it('makes the command end with 1 and its failures, at level 1.1', async () => {
+    await using registry = await startDockerRegistry()
+    const options = { reject: false, cwd: join(import.meta.dirname, '../..') } as const
+    const command = await execa(
+      process.execPath,
+      [program, registry.url, '--level', '1.1'],
+      options,
+    )
+    expect(command.exitCode).toBe(1)
+    expect(command.stdout).toContain('failed: end-5 refuses a PATCH that skips bytes with 416')
+    expect(command.stdout).toMatch(/ {2}all, level 1\.1$/)
+  })
+})

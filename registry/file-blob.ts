@@ -1,0 +1,125 @@
+import { parseDigest } from '../core/digest.ts'
+import { CodedError } from '../core/errors.ts'
+import type { FileHash } from '../core/hash-pool.ts'
+import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
+import type { DataFiles } from './data-store.ts'
+import { createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
+import { createSpool } from './spool.ts'
+
+/** A blob written into its own file, also before what was written first, and read back from it. */
+export async function createFileBlob(
+  name: string,
+  { signal, reserveBytes = 0, expectedBytes = 0, chunkDigests = false }: CreateBlobOptions,
+  {
+    sessions,
+    files,
+    reservations,
+  }: Pick<SessionParts, 'reservations'> & {
+    readonly sessions: Sessions
+    readonly files: DataFiles
+  },
+): Promise<BlobWriter> {
+  const session = await sessions.create({ repo: name, owner: 'import', algorithm: 'sha256' })
+  const room = createRoom(session, reservations)
+  await room.expect(expectedBytes)
+  const file = await files.create(session.record.data)
+  const alive = keepAlive(session)
+  let hash: FileHash | undefined
+  let offset = reserveBytes
+  let written: WrittenBlob | undefined
+  let ended = false
+
+  const spool = createSpool(file, {
+    start: reserveBytes,
+    onWritten: async (end) => hash?.advance(end),
+    onSync: () => async () => {},
+  })
+  const startHash = (): FileHash => {
+    const started = file.follow({ start: offset, chunkDigests })
+    hash = started
+    return started
+  }
+  // With room kept free the first byte may come last: hashing then waits for `finish`.
+  if (reserveBytes === 0) startHash()
+
+  async function close(): Promise<void> {
+    ended = true
+    alive[Symbol.dispose]()
+    hash?.[Symbol.dispose]()
+    await spool.settle()
+    await file[Symbol.asyncDispose]()
+  }
+
+  return {
+    async write(chunk) {
+      signal.throwIfAborted()
+      await room.hold(spool.end - reserveBytes + chunk.length)
+      await spool.write(chunk)
+    },
+    async prepend(size, head) {
+      if (offset !== reserveBytes || size > reserveBytes) {
+        throw new CodedError(
+          'SIZE_INVALID',
+          `cannot put ${size} bytes before a blob with room for ${offset}`,
+        )
+      }
+      let position = reserveBytes - size
+      for await (const chunk of head) {
+        signal.throwIfAborted()
+        if (position + chunk.length > reserveBytes) break
+        await file.write(position, chunk)
+        position += chunk.length
+      }
+      if (position !== reserveBytes) {
+        throw new CodedError('SIZE_INVALID', `the head of a blob is not the ${size} bytes it said`)
+      }
+      offset = reserveBytes - size
+    },
+    async readAt(at, length) {
+      await spool.flush()
+      const buffer = new Uint8Array(length)
+      const got = await file.read(reserveBytes + at, buffer)
+      return buffer.subarray(0, got)
+    },
+    async finish() {
+      signal.throwIfAborted()
+      await spool.flush()
+      const running = hash ?? startHash()
+      const stop = (): void => running[Symbol.dispose]()
+      signal.addEventListener('abort', stop, { once: true })
+      try {
+        const result = await running.finish(spool.end)
+        const digest = parseDigest(`sha256:${result.hex}`)
+        // The blob's own file is the spool: nothing is stored twice.
+        written = {
+          digest,
+          size: spool.end - offset,
+          chunkDigests: result.chunkDigests,
+          scratchBytes: 0,
+        }
+        return written
+      } catch (error) {
+        signal.throwIfAborted()
+        throw error
+      } finally {
+        signal.removeEventListener('abort', stop)
+      }
+    },
+    async commit() {
+      if (!written) throw new CodedError('BLOB_UPLOAD_INVALID', 'a blob is committed after finish')
+      signal.throwIfAborted()
+      await spool.sync()
+      const { digest, size } = written
+      const checkpoint = { offset: spool.end }
+      await session.save({ state: 'committing', checkpoint, blob: { digest, offset, size } })
+      await session.commit()
+      await close()
+    },
+    async abort() {
+      if (ended) return
+      await close()
+      // A commit that failed half-way is taken up by the sweep.
+      if (session.record.state === 'open') await session.discard()
+    },
+  }
+}

@@ -1,0 +1,75 @@
+import type { Digest } from '../../core/digest.ts'
+import type { ObjectStore } from '../../core/object-store.ts'
+import { killLink, removeLink } from '../blob-index.ts'
+import { keys } from '../keys.ts'
+import type { Quotas } from '../quota.ts'
+import { linkRecord, type Link } from '../records.ts'
+import { readVersioned, swap, type Versioned } from '../versioned.ts'
+import type { ReadReferences } from './references.ts'
+
+/** What one look at a thing came to. `waiting`: look again after the grace, with the `rev` seen. */
+export type Outcome =
+  | { readonly kind: 'kept' }
+  | { readonly kind: 'not-yet'; readonly at: number }
+  | { readonly kind: 'waiting'; readonly rev: number }
+  | { readonly kind: 'removed'; readonly bytes: number }
+
+export interface LinkParts {
+  readonly objects: ObjectStore
+  readonly readReferences: ReadReferences
+  readonly accounts: Pick<Quotas, 'discharge'>
+}
+
+export interface LinkCandidate {
+  readonly name: string
+  readonly digest: Digest
+  /** Ms a link keeps after its push although nothing refers to it. */
+  readonly orphanGraceMs: number
+  /** Ms it keeps after it was last answered. */
+  readonly askedGraceMs: number
+  /** The condemned version whose grace is over. */
+  readonly waitedFor: number | undefined
+}
+
+/**
+ * One look at a link that no manifest may refer to any more: live → condemned, and after the grace
+ * condemned → dead → removed. Between the two whoever needs the link takes it back to live, and
+ * the last look at the manifests comes after it was condemned.
+ */
+export async function collectLink(
+  { objects, readReferences, accounts }: LinkParts,
+  { name, digest, orphanGraceMs, askedGraceMs, waitedFor }: LinkCandidate,
+): Promise<Outcome> {
+  const key = keys.link(name, digest)
+  const found = await readVersioned(objects, linkRecord, key)
+  if (!found) return { kind: 'kept' }
+  const { record } = found
+  if (record.state === 'dead') return remove(found)
+  if (record.state === 'live') {
+    const pushed = Date.parse(record.at) + orphanGraceMs
+    const asked = record.asked === undefined ? 0 : Date.parse(record.asked) + askedGraceMs
+    const due = Math.max(pushed, asked)
+    if (due > Date.now()) return { kind: 'not-yet', at: due }
+    if ((await readReferences(name)).blobs.has(digest)) return { kind: 'kept' }
+    const since = new Date().toISOString()
+    const rev = record.rev + 1
+    const condemned: Link = { ...record, state: 'condemned', rev, since }
+    const done = await swap(objects, key, condemned, found)
+    return done ? { kind: 'waiting', rev } : { kind: 'not-yet', at: Date.now() }
+  }
+  if (record.rev !== waitedFor) return { kind: 'waiting', rev: record.rev }
+  if ((await readReferences(name)).blobs.has(digest)) {
+    const { since: _, ...kept } = record
+    await swap(objects, key, { ...kept, state: 'live', rev: record.rev + 1 }, found)
+    return { kind: 'kept' }
+  }
+  const dead = await killLink(objects, name, digest, found)
+  if (!dead) return { kind: 'not-yet', at: Date.now() }
+  await accounts.discharge(name, record.size)
+  return remove(dead)
+
+  async function remove(dead: Versioned<Link>): Promise<Outcome> {
+    await removeLink(objects, name, digest, dead)
+    return { kind: 'removed', bytes: dead.record.size }
+  }
+}

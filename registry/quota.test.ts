@@ -1,0 +1,71 @@
+import { describe, expect, it } from 'vitest'
+import { createMemoryObjects } from '../test/model/memory-objects.ts'
+import { createQuotas } from './quota.ts'
+
+const rules = [
+  { prefix: 'team/', limitBytes: 100 },
+  { prefix: '', limitBytes: 150 },
+]
+const session = (id: string, repo = 'team/a') => ({ id, repo })
+
+async function* linksOf(...links: { readonly name: string; readonly size: number }[]) {
+  yield* links
+}
+
+describe('quotas', () => {
+  it('refuse what would exceed the prefix or the total, with both figures', async () => {
+    const quotas = createQuotas(createMemoryObjects(), rules)
+    await quotas.reserve(session('1'), 80)
+    await expect(quotas.reserve(session('2'), 30)).rejects.toMatchObject({
+      code: 'QUOTA_EXCEEDED',
+      detail: { prefix: 'team/', usedBytes: 80, limitBytes: 100 },
+    })
+    await quotas.reserve(session('3', 'other'), 70)
+    await expect(quotas.reserve(session('4', 'other'), 1)).rejects.toMatchObject({
+      detail: { prefix: '', usedBytes: 150, limitBytes: 150 },
+    })
+  })
+
+  it('give back what a refused or ended session held, in every account', async () => {
+    const quotas = createQuotas(createMemoryObjects(), rules)
+    await quotas.reserve(session('1', 'other'), 100)
+    await expect(quotas.reserve(session('2'), 60)).rejects.toMatchObject({ detail: { prefix: '' } })
+    await quotas.release('1')
+    expect((await quotas.list()).map(({ heldBytes }) => heldBytes)).toEqual([0, 0])
+  })
+
+  it('let a hold pay for its own blob', async () => {
+    const quotas = createQuotas(createMemoryObjects(), rules)
+    await quotas.reserve(session('1'), 90)
+    await quotas.charge('team/a', 90, '1')
+    const [team] = await quotas.list()
+    expect(team).toMatchObject({ usedBytes: 90, heldBytes: 0 })
+    await quotas.discharge('team/a', 90)
+    await quotas.charge('team/b', 100)
+  })
+
+  it('never let more through than the limit, with several processes at once', async () => {
+    const objects = createMemoryObjects()
+    const processes = [1, 2, 3].map(() => createQuotas(objects, rules))
+    const asked = Array.from({ length: 30 }, (_, at) =>
+      processes[at % 3]?.reserve(session(String(at)), 7).then(
+        () => 7,
+        () => 0,
+      ),
+    )
+    const letThrough = (await Promise.all(asked)).reduce<number>((a, b) => a + (b ?? 0), 0)
+    expect(letThrough).toBe(98)
+  })
+
+  it('can be counted anew', async () => {
+    const quotas = createQuotas(createMemoryObjects(), rules)
+    await quotas.charge('team/a', 60)
+    await quotas.reserve(session('gone'), 10)
+    await quotas.reserve(session('kept'), 5)
+    await quotas.recount(linksOf({ name: 'team/a', size: 20 }, { name: 'b', size: 1 }), new Set(['kept']))
+    expect(await quotas.list()).toMatchObject([
+      { usedBytes: 20, heldBytes: 5 },
+      { usedBytes: 21, heldBytes: 5 },
+    ])
+  })
+})

@@ -1,0 +1,103 @@
+import { buildBenchServers } from '../fixtures/bench-servers.ts'
+import { oneBlob, parallelPush, slowPush } from './registry-blob-scenarios.ts'
+import { jobs } from './registry-load-jobs.ts'
+import { startLoad, type Load } from './registry-load.ts'
+import { manyTags } from './registry-manifest-scenarios.ts'
+import type { Figures, Scenario } from './registry-scenario.ts'
+import { contestants, createSite, type Contestant, type Storage } from './registry-sites.ts'
+import { chunkedPush, commitStall, resumeElsewhere } from './registry-upload-scenarios.ts'
+
+export const scenarios: readonly Scenario[] = [
+  oneBlob,
+  parallelPush,
+  slowPush,
+  commitStall,
+  resumeElsewhere,
+  chunkedPush,
+  manyTags,
+]
+
+/** What one contestant measured in one round; nothing where it failed. */
+export type RegistryRound = Readonly<Partial<Record<Contestant, Figures>>>
+
+export interface ScenarioResult extends Choice {
+  readonly rounds: readonly RegistryRound[]
+}
+
+/** What to run. */
+export interface Choice {
+  readonly scenario: Scenario
+  readonly storage: Storage
+}
+
+export interface RegistryBenchOptions {
+  readonly chosen: readonly Choice[]
+  readonly rounds: number
+  /** Bytes of the large blob. */
+  readonly size: number
+  readonly signal: AbortSignal
+  /** Lines for people who wait. */
+  readonly log: (line: string) => void
+}
+
+const warmUpBytes = 64 * 2 ** 20
+
+/**
+ * Runs every scenario by every contestant in turn, so that what else the machine does hits all
+ * alike, each on new data, and yields per scenario and storage.
+ */
+export async function* benchRegistries(
+  options: RegistryBenchOptions,
+): AsyncGenerator<ScenarioResult> {
+  await buildBenchServers()
+  await using load = startLoad()
+  for (const { scenario, storage } of options.chosen) {
+    const rounds: RegistryRound[] = []
+    for (let round = 1; round <= options.rounds; round++) {
+      const figures = new Map<Contestant, Figures>()
+      for (const contestant of contestants) {
+        options.signal.throwIfAborted()
+        const label = `${scenario.name}-${storage}, round ${round}, ${contestant}`
+        const verify = round === 1
+        try {
+          const turn = { ...options, scenario, storage, contestant, load, verify }
+          figures.set(contestant, await runTurn(turn))
+          options.log(`${label}: ${JSON.stringify(rounded(figures.get(contestant) ?? {}))}`)
+        } catch (error) {
+          options.log(`${label}: failed: ${String(error)}`)
+        }
+      }
+      rounds.push(Object.fromEntries(figures))
+    }
+    yield { scenario, storage, rounds }
+  }
+}
+
+async function runTurn(turn: {
+  readonly scenario: Scenario
+  readonly storage: Storage
+  readonly contestant: Contestant
+  readonly load: Load
+  readonly size: number
+  readonly verify: boolean
+}): Promise<Figures> {
+  const { scenario, storage, contestant, load, size, verify } = turn
+  await using site = await createSite(contestant, storage)
+  const server = await site.start()
+  await warmUp(server.url, load)
+  return await scenario.run({ contestant, storage, site, server, load, size, verify })
+}
+
+/** Ours compiles its code while it runs; the others get the same. */
+async function warmUp(url: string, load: Load): Promise<void> {
+  const blob = { url, name: 'bench/warm-up', size: warmUpBytes, seed: 'warm-up' }
+  await load.run(jobs.push, { ...blob, count: 1 })
+  await load.run(jobs.pull, { ...blob, verify: false })
+  await load.run(jobs.headBlobs, { ...blob, count: 500, connections: 16 })
+}
+
+function rounded(figures: Figures): Figures {
+  return Object.fromEntries(
+    Object.entries(figures).map(([key, value]) => [key, Number(value.toPrecision(3))]),
+  )
+}

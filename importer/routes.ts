@@ -48,7 +48,8 @@ export function registerImageApi(
     return record
   }
 
-  app.post('/v1/imports', routed, async (request, reply) => {
+  const before = { onRequest: async (request: FastifyRequest) => accessOf(request).demandSome('push') }
+  app.post('/v1/imports', { ...routed, ...before }, async (request, reply) => {
     const body = parse(newImportSchema, request.body, 'the body')
     accessOf(request).demand('push', parseName(body.name))
     const headers = parse(idempotencyHeader, request.headers, 'the header Idempotency-Key')

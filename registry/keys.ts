@@ -43,9 +43,9 @@ export const keys = {
   tag: (name: string, tag: string) => `v1/repos/${name}/_t/${tag}`,
 } as const
 
-/** The digest at the end of a link's, manifest's or pointer's key; `undefined` where there is none. */
+/** The digest at the end of a link's, manifest's, referrer's or pointer's key; `undefined` where there is none. */
 export function digestOfKey(key: string): Digest | undefined {
-  const found = /(sha256|sha512)\/(?:[0-9a-f]{2}\/)?([0-9a-f]{64,128})(?:\.json)?$/.exec(key)
+  const found = /(sha256|sha512)[/-](?:[0-9a-f]{2}\/)?([0-9a-f]{64,128})(?:\.json)?$/.exec(key)
   return found ? parseDigest(`${found[1]}:${found[2]}`) : undefined
 }
 

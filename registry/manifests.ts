@@ -8,7 +8,7 @@ import {
 import { CodedError } from '../core/errors.ts'
 import { parseManifest } from '../core/manifest.ts'
 import type { ObjectStore } from '../core/object-store.ts'
-import type { Manifests, PutManifestOptions } from '../core/registry.ts'
+import type { Manifests, Page, PutManifestOptions } from '../core/registry.ts'
 import type { BlobIndex } from './blob-index.ts'
 import { digestOfKey, keys } from './keys.ts'
 import {
@@ -33,6 +33,13 @@ export interface Referrer extends Descriptor {
   readonly annotations?: Readonly<Record<string, string>> | undefined
 }
 
+export interface ReferrerPage {
+  /** May be fewer than were asked for, also where there are more. */
+  readonly referrers: readonly Referrer[]
+  /** Where there are more: the `last` to go on with. */
+  readonly next: Digest | undefined
+}
+
 export interface PutStoredOptions extends PutManifestOptions {
   readonly algorithm?: DigestAlgorithm
   /** What it refers to may be missing: a mirror fetches that when it is asked for. */
@@ -46,8 +53,8 @@ export interface StoredManifests extends Manifests {
     manifest: { readonly mediaType: string; readonly bytes: Uint8Array },
     options: PutStoredOptions,
   ): Promise<Descriptor & { readonly subject?: Digest | undefined }>
-  /** Manifests that name `subject`, in byte order of their digests. */
-  listReferrers(subject: Digest): Promise<Referrer[]>
+  /** Manifests that name `subject`, in byte order of their digests; `page.last` is a digest. */
+  listReferrers(subject: Digest, page: Page): Promise<ReferrerPage>
 }
 
 export interface DeletedManifest {
@@ -100,16 +107,17 @@ export function createManifests(name: string, parts: ManifestParts): StoredManif
     )
   }
 
-  /** Writes a version of its own, also where the manifest is there: it is checked after that. */
+  /** Has the manifest hold what it refers to; one that is served already stays as it is. */
   async function announce(
     digest: Digest,
     { record, bytes }: { readonly record: ManifestRecord; readonly bytes: Uint8Array },
   ): Promise<StoredRecord> {
     for (;;) {
+      const served = await find(digest)
+      if (served) return served
       const current = await read(digest)
-      // What is served already stays so.
-      const state: ManifestRecord['state'] = current && isServed(current) ? 'live' : 'pending'
-      const mine = { record: { ...record, state, nonce: randomUUID() }, bytes }
+      if (current && isServed(current)) continue
+      const mine = { record: { ...record, nonce: randomUUID() }, bytes }
       const written = await swapManifest(objects, keys.manifest(name, digest), mine, current)
       if (written) return written
     }
@@ -117,14 +125,17 @@ export function createManifests(name: string, parts: ManifestParts): StoredManif
 
   /** Makes the manifest visible; false where someone has changed it since it was announced. */
   async function publish(digest: Digest, announced: StoredRecord): Promise<boolean> {
+    const isPending = announced.record.state === 'pending'
     try {
       await requireReferences(announced.record)
     } catch (error) {
-      if (announced.record.state === 'pending') await retract(digest, announced)
+      if (isPending) await retract(digest, announced)
       throw error
     }
-    if (announced.record.state === 'live') return true
-    return (await changeManifest(objects, name, digest, announced, 'live')) !== undefined
+    const published = isPending
+      ? await changeManifest(objects, name, digest, announced, 'live')
+      : await find(digest)
+    return published !== undefined
   }
 
   async function retract(digest: Digest, announced: StoredRecord): Promise<void> {
@@ -218,14 +229,17 @@ export function createManifests(name: string, parts: ManifestParts): StoredManif
       if (reclaim && existed && digest) onUntagged({ name, digest })
       return existed
     },
-    async listReferrers(subject) {
-      const found = await objects.list(keys.referrers(name, subject), {})
-      const digests = found.flatMap((key) => digestOfKey(key.replace(/-([0-9a-f]+)$/, '/$1')) ?? [])
+    async listReferrers(subject, { last, limit = Infinity }) {
+      const folder = keys.referrers(name, subject)
+      const after = last === undefined ? undefined : folder + last.replace(':', '-')
+      const found = await objects.list(folder, { after, limit })
+      const digests = found.flatMap((key) => digestOfKey(key) ?? [])
       const records = await Promise.all(digests.map(read))
-      return records.flatMap((stored, at) => {
+      const referrers = records.flatMap((stored, at) => {
         const digest = digests[at]
         return digest && stored && isServed(stored) ? [referrerOf(digest, stored)] : []
       })
+      return { referrers, next: found.length < limit ? undefined : digests.at(-1) }
     },
   }
 }

@@ -79,10 +79,17 @@ describe('the collector', () => {
     const { manifests } = store.registry.repository('a')
     const index = indexOf(child)
     await manifests.put(index, { tag: 'v1', replace: true })
+    const { config } = JSON.parse(child.bytes.toString())
+    const subject = { mediaType: index.mediaType, digest: index.digest, size: index.bytes.length }
+    const note = { schemaVersion: 2, mediaType: child.mediaType, config, layers: [], subject }
+    const signature = { mediaType: child.mediaType, bytes: Buffer.from(JSON.stringify(note)) }
+    await manifests.put(signature, { replace: true })
+    expect((await manifests.listReferrers(index.digest, {})).referrers).toHaveLength(1)
     await manifests.delete({ kind: 'tag', tag: 'child' })
     await manifests.delete({ kind: 'tag', tag: 'v1' }, { reclaim: true })
     await store.gc.drained()
     expect(await manifests.get({ kind: 'digest', digest: child.digest })).toBeUndefined()
+    expect((await manifests.listReferrers(index.digest, {})).referrers).toEqual([])
     expect(await dataFiles(store)).toEqual([])
   })
 

@@ -28,6 +28,8 @@ type Promised = Set<'image a' | 'image b' | 'index a' | 'link a' | 'link b'>
 interface Scenario {
   readonly prepare: (process: Process) => Promise<void>
   readonly actors: Readonly<Record<string, (process: Process, promised: Promised) => Promise<void>>>
+  /** What is wrong at the end where nobody crashed. */
+  readonly check?: (process: Process) => Promise<string | undefined>
 }
 
 /** A push whose blob may have gone in the meantime, which it must be told. */
@@ -116,6 +118,12 @@ const scenarios: Readonly<Record<string, Scenario>> = {
         await process.manifests('a').put(image, put)
       },
     },
+    // Either comes after the other: both are there, or neither.
+    check: async (process) => {
+      const byTag = await process.manifests('a').get({ kind: 'tag', tag: 't' })
+      const byDigest = await process.manifests('a').get({ kind: 'digest', digest: image.digest })
+      return (byTag === undefined) === (byDigest === undefined) ? undefined : 'half deleted'
+    },
   },
   'an untagged manifest that is tagged while it is collected': {
     prepare: untagged,
@@ -157,7 +165,7 @@ describe('the collector and the pushes', () => {
   it.each(Object.keys(scenarios))('keep their promises in every order: %s', async (name) => {
     const scenario = scenarios[name]
     if (!scenario) throw new Error(`no scenario ${name}`)
-    const { prepare, actors } = scenario
+    const { prepare, actors, check } = scenario
     const before = await createWorld(prepare, 3)
     const orders = new Set<string>()
     for (let run = 0; run < runsPerScenario; run++) {
@@ -181,6 +189,8 @@ describe('the collector and the pushes', () => {
       const plain = createProcess(world, world.objects, (action) => action())
       const wrong = await violations(world, crashes)
       for (const what of promised) if (!(await holds(plain, what))) wrong.push(`lost: ${what}`)
+      const half = crashes ? undefined : await check?.(plain)
+      if (half !== undefined) wrong.push(half)
       if (wrong.length > 0) expect({ run, order, crash: crashes && crash, wrong }).toBeUndefined()
     }
     expect(orders.size).toBeGreaterThan(runsPerScenario / 10)

@@ -7,19 +7,18 @@ import { createLog, type Log } from '../core/log.ts'
 import type { ObjectStore } from '../core/object-store.ts'
 import { createClusterPool } from '../converter/cluster-pool.ts'
 import { createImages } from '../importer/images.ts'
-import { createImportLog } from '../importer/import-log.ts'
-import { openImportQueue } from '../importer/import-queue.ts'
-import { sourceRetryDelaysMs } from '../importer/http-source.ts'
 import { createImportMetrics } from '../importer/metrics.ts'
 import { registerImageApi } from '../importer/routes.ts'
 import { openAccessControl, type AccessControl } from '../registry/auth/access-control.ts'
 import { accessOf } from '../registry/auth/request-access.ts'
 import { createMetrics } from '../registry/metrics.ts'
+import { openMirrors } from '../registry/mirror/mirrors.ts'
 import { createReload, type Reload } from '../registry/reload.ts'
 import { createServer } from '../registry/server.ts'
 import { openStore } from '../registry/store.ts'
 import { formatUrl, isLoopback, parseListen, type ListenAddress } from './address.ts'
 import { openHttp } from './serve-http.ts'
+import { openImports } from './serve-imports.ts'
 import { serveSettings, type ServeSettings } from './serve-settings.ts'
 import type { CommandContext, Terminal } from './terminal.ts'
 
@@ -71,21 +70,23 @@ async function start(context: Start): Promise<string> {
   await mkdir(settings.scratch, { recursive: true })
   const hashPool = owned.use(createHashPool())
   const clusterPool = owned.use(createClusterPool())
-  const store = owned.use(await openStore(settings.data, { hashPool, log }))
+  const stored = owned.use(await openStore(settings.data, { hashPool, log }))
   const metrics = createMetrics()
+  const mirrorDeps = { store: stored, env, metrics: metrics.registry, log }
+  const mirrors = owned.use(await openMirrors(settings.mirrors, mirrorDeps))
+  reload.on(['mirrors'], (changed) => mirrors.reload(changed.mirrors))
+  const { store, resolveNamespace } = mirrors
   const imports = owned.use(
-    await openImportQueue({
-      registry: store.registry,
+    await openImports({
+      store,
       hashPool,
       clusterPool,
       scratchFolder: settings.scratch,
       maxVirtualSize: settings.maxVirtualSize,
-      records: createImportLog(store.objects, log),
       log,
       metrics: createImportMetrics(metrics.registry),
       maxRunning: settings.maxImports,
       retentionMs: settings.importRetentionDays * dayMs,
-      retryDelaysMs: sourceRetryDelaysMs,
     }),
   )
   const access = await openAccess(context, store.objects)
@@ -93,7 +94,9 @@ async function start(context: Start): Promise<string> {
   const hasAuthentication = access !== undefined
   const httpDeps = { log, metrics, env, reload, hasAuthentication, owned }
   const http = await openHttp(settings, httpDeps)
-  const app = owned.use(createServer({ store, log, metrics, guard, access, ...http }))
+  const app = owned.use(
+    createServer({ store, log, metrics, guard, access, resolveNamespace, ...http }),
+  )
   registerImageApi(app, { images: createImages(store.registry), imports, stopping, accessOf })
   const listenTextResolver = (): string => 'listening'
   await app.listen({ ...address, listenTextResolver }).catch((error: unknown) => {

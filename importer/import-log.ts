@@ -1,6 +1,7 @@
+import { createHash } from 'node:crypto'
 import type { ObjectStore } from '../core/object-store.ts'
 import type { Log } from '../core/log.ts'
-import { finishedBefore, storedImportSchema, type StoredImport } from './import-record.ts'
+import { finishedBefore, isFinished, storedImportSchema, type StoredImport } from './import-record.ts'
 
 const folder = 'v1/imports/'
 
@@ -8,25 +9,58 @@ const folder = 'v1/imports/'
 export interface ImportLog {
   /** All that are kept; those finished before `olderThan` are removed. */
   load(olderThan: Date): Promise<StoredImport[]>
+  /** `undefined` where there is no such record. */
+  read(id: string): Promise<StoredImport | undefined>
   save(stored: StoredImport): Promise<void>
+  /** Makes the runner `to` the one that runs it, where it still is the runner `from`. */
+  adopt(
+    id: string,
+    runners: { readonly from: string | undefined; readonly to: string },
+  ): Promise<StoredImport | undefined>
   remove(id: string): Promise<void>
+}
+
+/** Key of what says which process takes the first request of an Idempotency-Key. */
+export function claimOf(idempotencyKey: string): string {
+  return `v1/imports-keys/${createHash('sha256').update(idempotencyKey).digest('hex')}`
 }
 
 export function createImportLog(objects: ObjectStore, log: Log): ImportLog {
   const keyOf = (id: string): string => `${folder}${id}.json`
+
+  async function readKey(key: string): Promise<StoredImport | undefined> {
+    const object = await objects.get(key)
+    return object && decode(key, object.bytes)
+  }
+
+  function decode(key: string, bytes: Uint8Array): StoredImport | undefined {
+    const parsed = storedImportSchema.safeParse(parseJson(bytes))
+    if (parsed.success) return parsed.data
+    log.warn({ key, reason: parsed.error.message }, 'import record is unreadable, left out')
+    return undefined
+  }
+
+  // A finished import never changes: only what is under way is read again.
+  const finished = new Map<string, StoredImport>()
+
+  async function remembered(key: string): Promise<StoredImport | undefined> {
+    const stored = finished.get(key) ?? (await readKey(key))
+    if (stored && isFinished(stored.record)) finished.set(key, stored)
+    return stored
+  }
+
   return {
+    read: (id) => remembered(keyOf(id)),
     async load(olderThan) {
       const kept: StoredImport[] = []
       for (const key of await objects.list(folder, {})) {
-        const object = await objects.get(key)
-        if (!object) continue
-        const parsed = storedImportSchema.safeParse(parseJson(object.bytes))
-        if (!parsed.success) {
-          log.warn({ key, reason: parsed.error.message }, 'import record is unreadable, left out')
-          continue
-        }
-        if (finishedBefore(parsed.data.record, olderThan)) await objects.delete(key)
-        else kept.push(parsed.data)
+        const stored = await remembered(key)
+        if (!stored) continue
+        if (finishedBefore(stored.record, olderThan)) {
+          await objects.delete(key)
+          finished.delete(key)
+          if (stored.idempotencyKey) await objects.delete(claimOf(stored.idempotencyKey))
+        } else kept.push(stored)
       }
       return kept
     },
@@ -34,8 +68,19 @@ export function createImportLog(objects: ObjectStore, log: Log): ImportLog {
       const bytes = Buffer.from(JSON.stringify(stored))
       await objects.put(keyOf(stored.record.id), bytes, 'always')
     },
+    async adopt(id, { from, to }) {
+      const key = keyOf(id)
+      const current = await objects.get(key)
+      const stored = current && decode(key, current.bytes)
+      if (!stored || stored.runner !== from) return undefined
+      const adopted = { ...stored, runner: to }
+      const bytes = Buffer.from(JSON.stringify(adopted))
+      const etag = await objects.put(key, bytes, { ifMatch: current.etag })
+      return etag === undefined ? undefined : adopted
+    },
     async remove(id) {
       await objects.delete(keyOf(id))
+      finished.delete(keyOf(id))
     },
   }
 }

@@ -15,7 +15,7 @@ import {
 } from './import-record.ts'
 import { describeUrl, openHttpSource, parseHttpUrl } from './http-source.ts'
 import { createImportTracker, type ImportTracker } from './import-tracker.ts'
-import { selectImports, type Imports } from './imports.ts'
+import { selectImports, type ImportQueue } from './imports.ts'
 import { assertTagFree } from './image-push.ts'
 import { importImage, type PipelineDeps } from './pipeline.ts'
 import type { ImportMetrics } from './metrics.ts'
@@ -29,6 +29,8 @@ export interface ImportQueueDeps extends PipelineDeps {
   readonly retentionMs: number
   /** Waits before the next try after a failure of the source that may pass. */
   readonly retryDelaysMs: readonly number[]
+  /** This process, where several share the records: it then begins with none of them. */
+  readonly runner?: string
 }
 
 const byCreation = (a: StoredImport, b: StoredImport): number =>
@@ -43,11 +45,13 @@ const hourMs = 60 * 60 * 1000
  * The imports of this process. Those that a killed process left unfinished start again. Disposing
  * it stops what runs and leaves it to the next start.
  */
-export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & AsyncDisposable> {
+export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueue> {
   const stopping = new AbortController()
   const imports = new Map<string, { stored: StoredImport; tracker: ImportTracker }>()
   const waiting: string[] = []
   const running = new Map<string, { cancel: AbortController; done: Promise<void> }>()
+  /** Imports that another process runs now. */
+  const lost = new Set<string>()
   /** The newest request being taken of each Idempotency-Key. */
   const creating = new Map<string, Promise<ImportRecord>>()
 
@@ -74,6 +78,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
 
   /** Where that fails the import goes on; after a restart it runs again. */
   async function keep(stored: StoredImport, record: ImportRecord): Promise<void> {
+    if (lost.has(record.id)) return
     await deps.records.save({ ...stored, record }).catch((error: unknown) => {
       deps.log.error({ import: record.id, err: error }, 'cannot keep the record of an import')
     })
@@ -173,7 +178,13 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     }
     await assertTagFree(deps.registry.repository(request.name), request)
     const record = newImportRecord(describeUrl(parseHttpUrl(request.source)), request)
-    const stored = { record, request, ...(idempotencyKey === undefined ? {} : { idempotencyKey }) }
+    const { runner } = deps
+    const stored: StoredImport = {
+      record,
+      request,
+      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
+      ...(runner === undefined ? {} : { runner }),
+    }
     await deps.records.save(stored)
     add(stored)
     startNext()
@@ -214,15 +225,17 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
     forgetOld().catch((error: unknown) => deps.log.error({ err: error }, 'cannot remove records'))
   }, hourMs).unref()
 
-  const kept = await deps.records.load(keptSince())
-  // Those that waited go on in the order they came.
-  for (const stored of kept.toSorted(byCreation)) {
+  async function adopt(stored: StoredImport): Promise<void> {
     const { record } = stored
     const state = isFinished(record) ? record.state : 'queued'
     add({ ...stored, record: { ...record, state } })
     // An import that takes the process down must not do so at every start.
     if (state === 'queued' && record.attempts >= mostAttempts) await giveUp(record)
   }
+
+  const kept = deps.runner === undefined ? await deps.records.load(keptSince()) : []
+  // Those that waited go on in the order they came.
+  for (const stored of kept.toSorted(byCreation)) await adopt(stored)
   startNext()
 
   return {
@@ -251,6 +264,27 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<Imports & 
       run?.cancel.abort(new CodedError('CANCELLED', `import ${id} was cancelled`))
       await run?.done
       return tracker.record
+    },
+    unfinished: () => [...waiting, ...running.keys()],
+    async adopt(stored) {
+      await adopt(stored)
+      startNext()
+    },
+    async abandon(id) {
+      const at = waiting.indexOf(id)
+      if (at >= 0) waiting.splice(at, 1)
+      const run = running.get(id)
+      lost.add(id)
+      run?.cancel.abort(new CodedError('CANCELLED', `another process runs the import ${id}`))
+      await run?.done
+      lost.delete(id)
+      imports.delete(id)
+    },
+    async keepProgress() {
+      for (const id of running.keys()) {
+        const { stored, tracker } = lookUp(id)
+        await keep(stored, tracker.record)
+      }
     },
     async [Symbol.asyncDispose]() {
       clearInterval(forgetting)

@@ -104,6 +104,8 @@ export const storedImportSchema = z.object({
   record: importRecordSchema,
   request: newImportSchema,
   idempotencyKey: z.string().optional(),
+  /** The process that runs it, where several share a store. */
+  runner: z.uuid().optional(),
 })
 export type StoredImport = z.output<typeof storedImportSchema>
 

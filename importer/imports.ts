@@ -1,4 +1,4 @@
-import type { NewImport, ImportRecord } from './import-record.ts'
+import type { NewImport, ImportRecord, StoredImport } from './import-record.ts'
 
 export interface CreateImportOptions {
   /** The same key with the same request answers the import that is there. */
@@ -23,6 +23,18 @@ export interface Imports {
   watch(id: string, options: { readonly signal: AbortSignal }): AsyncIterable<ImportRecord>
   /** Stops it; a finished import stays as it is. Throws IMPORT_UNKNOWN. */
   cancel(id: string): Promise<ImportRecord>
+}
+
+/** Imports of this process, with what a process that shares their records needs. */
+export interface ImportQueue extends Imports, AsyncDisposable {
+  /** Ids of those that are not finished. */
+  unfinished(): string[]
+  /** Runs an import that another process has left; it is this one's in the records already. */
+  adopt(stored: StoredImport): Promise<void>
+  /** Stops an import that another process has taken; its record is no longer this one's to write. */
+  abandon(id: string): Promise<void>
+  /** Writes the records of running imports with how far they are. */
+  keepProgress(): Promise<void>
 }
 
 /** What `list` answers of all `records`. */

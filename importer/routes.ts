@@ -48,7 +48,9 @@ export function registerImageApi(
     return record
   }
 
-  const before = { onRequest: async (request: FastifyRequest) => accessOf(request).demandSome('push') }
+  const before = {
+    onRequest: async (request: FastifyRequest) => accessOf(request).demandSome('push'),
+  }
   app.post('/v1/imports', { ...routed, ...before }, async (request, reply) => {
     const body = parse(newImportSchema, request.body, 'the body')
     accessOf(request).demand('push', parseName(body.name))

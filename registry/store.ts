@@ -23,6 +23,8 @@ export interface Store extends AsyncDisposable {
   readonly quotas: Quotas
   /** For records of other parts, under their own prefix (`v1/imports/`). */
   readonly objects: ObjectStore
+  /** No other process uses it. */
+  readonly isOwned: boolean
   /** Bytes that can still be stored. */
   freeBytes(): Promise<number>
 }
@@ -109,6 +111,7 @@ export async function createStore(storage: Storage, deps: StoreDeps): Promise<St
     gc,
     quotas,
     objects,
+    isOwned,
     freeBytes: () => data.freeBytes(),
     async [Symbol.asyncDispose]() {
       clearInterval(sweeping)

@@ -1,0 +1,31 @@
+import type { Log } from '../core/log.ts'
+import { sourceRetryDelaysMs } from '../importer/http-source.ts'
+import { createImportLog } from '../importer/import-log.ts'
+import { openImportQueue, type ImportQueueDeps } from '../importer/import-queue.ts'
+import type { Imports } from '../importer/imports.ts'
+import { createRunners } from '../importer/runners.ts'
+import { openSharedImports } from '../importer/shared-imports.ts'
+import type { Store } from '../registry/store.ts'
+
+const beatEveryMs = 5000
+
+type Deps = Omit<ImportQueueDeps, 'records' | 'runner' | 'retryDelaysMs' | 'registry'> & {
+  readonly store: Store
+  readonly log: Log
+}
+
+/** The imports of this server, which may share its store with other processes. */
+export async function openImports({
+  store,
+  log,
+  ...rest
+}: Deps): Promise<Imports & AsyncDisposable> {
+  const { objects, registry } = store
+  const records = createImportLog(objects, log)
+  const deps = { ...rest, registry, log, records, retryDelaysMs: sourceRetryDelaysMs }
+  if (store.isOwned) return openImportQueue(deps)
+  const runners = createRunners(objects)
+  const queue = await openImportQueue({ ...deps, runner: runners.id })
+  const { retentionMs } = rest
+  return openSharedImports({ queue, records, objects, runners, log, retentionMs, beatEveryMs })
+}

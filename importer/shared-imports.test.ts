@@ -1,0 +1,104 @@
+import { describe, expect, it } from 'vitest'
+import { createLog } from '../core/log.ts'
+import {
+  createQueueSetup,
+  ended,
+  importOf,
+  smallDisk,
+  tagDigest,
+  type QueueSetup,
+} from '../test/fixtures/queue-setup.ts'
+import { createImportLog } from './import-log.ts'
+import type { Imports } from './imports.ts'
+import { createRunners } from './runners.ts'
+import { openSharedImports } from './shared-imports.ts'
+
+const log = createLog('silent')
+const beatEveryMs = 50
+const silentMs = 400
+const noKey = { idempotencyKey: undefined }
+
+/** One of several processes on the setup's store. */
+async function openProcess({ store, openQueue }: QueueSetup): Promise<Imports & AsyncDisposable> {
+  const { objects } = store
+  const records = createImportLog(objects, log)
+  const runners = createRunners(objects, silentMs)
+  const queue = await openQueue({ records, runner: runners.id })
+  const retentionMs = 3_600_000
+  return openSharedImports({ queue, records, objects, runners, log, retentionMs, beatEveryMs })
+}
+
+/** A disk that stands still in the middle until it is let go. */
+function gatedDisk() {
+  const gate = Promise.withResolvers<void>()
+  return {
+    letGo: gate.resolve,
+    listener: async (_request: unknown, response: import('node:http').ServerResponse) => {
+      response.writeHead(200, { 'content-length': smallDisk.length })
+      response.write(smallDisk.subarray(0, 100_000))
+      await gate.promise
+      response.end(smallDisk.subarray(100_000))
+    },
+  }
+}
+
+describe('imports of several processes on one store', () => {
+  it('are answered by any of them', async () => {
+    await using setup = await createQueueSetup()
+    await using one = await openProcess(setup)
+    await using two = await openProcess(setup)
+    const { letGo, listener } = gatedDisk()
+    const record = await one.create(importOf(await setup.serveDisk(listener)), noKey)
+    expect(await two.get(record.id)).toMatchObject({ id: record.id, name: 'debian' })
+    expect((await two.list({})).map(({ id }) => id)).toEqual([record.id])
+    letGo()
+    expect(await ended(two, record)).toMatchObject({ state: 'succeeded' })
+    expect(await tagDigest(setup.store)).toBeDefined()
+  })
+
+  it('are cancelled at any of them', async () => {
+    await using setup = await createQueueSetup()
+    await using one = await openProcess(setup)
+    await using two = await openProcess(setup)
+    const { letGo, listener } = gatedDisk()
+    const record = await one.create(importOf(await setup.serveDisk(listener)), noKey)
+    expect(await two.cancel(record.id)).toMatchObject({ state: 'cancelled' })
+    expect(await one.get(record.id)).toMatchObject({ state: 'cancelled' })
+    letGo()
+  })
+
+  it('are run by one process only, and by another one when that has died', async () => {
+    await using setup = await createQueueSetup()
+    const { objects } = setup.store
+    const source = await setup.serveDisk()
+    const records = createImportLog(objects, log)
+    // A process that took an import, lived for a while, and was killed.
+    const dead = createRunners(objects, silentMs)
+    await dead.beat()
+    const waiting = await setup.openQueue({ records, runner: dead.id, maxRunning: 0 })
+    const record = await waiting.create(importOf(source), noKey)
+    await using one = await openProcess(setup)
+    await using two = await openProcess(setup)
+    for (let beat = 0; beat < 4; beat++) {
+      await dead.beat()
+      await new Promise((resolve) => setTimeout(resolve, silentMs / 2))
+    }
+    expect(await one.get(record.id)).toMatchObject({ state: 'queued', attempts: 0 })
+    expect(await ended(two, record)).toMatchObject({ state: 'succeeded', attempts: 1 })
+    expect(await one.get(record.id)).toMatchObject({ state: 'succeeded' })
+  })
+
+  it('are one import where they have one Idempotency-Key', async () => {
+    await using setup = await createQueueSetup()
+    await using one = await openProcess(setup)
+    await using two = await openProcess(setup)
+    const request = importOf(await setup.serveDisk())
+    const key = { idempotencyKey: 'k' }
+    const first = await one.create(request, key)
+    expect((await two.create(request, key)).id).toBe(first.id)
+    await expect(two.create({ ...request, tag: '13' }, key)).rejects.toMatchObject({
+      code: 'IDEMPOTENCY_CONFLICT',
+    })
+    await ended(two, first)
+  })
+})

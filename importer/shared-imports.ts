@@ -1,0 +1,159 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { z } from 'zod'
+import { CodedError } from '../core/errors.ts'
+import type { Log } from '../core/log.ts'
+import type { ObjectStore } from '../core/object-store.ts'
+import { claimOf, type ImportLog } from './import-log.ts'
+import { isFinished, type ImportRecord, type StoredImport } from './import-record.ts'
+import { selectImports, type ImportQueue, type Imports } from './imports.ts'
+import type { Runners } from './runners.ts'
+
+const cancelFolder = 'v1/imports-cancel/'
+/** Records of other processes are looked at so often. */
+const lookEveryMs = 1000
+
+export interface SharedImportsDeps {
+  /** Those of this process, with `runners.id` as their runner. */
+  readonly queue: ImportQueue
+  readonly records: ImportLog
+  readonly objects: ObjectStore
+  readonly runners: Runners
+  readonly log: Log
+  readonly retentionMs: number
+  /** Between two beats; each writes one small object, and the progress of what runs. */
+  readonly beatEveryMs: number
+}
+
+/**
+ * The imports of several processes on one store, at any of them: each runs its own, answers for
+ * all, and takes over those of a process that has died.
+ */
+export async function openSharedImports(
+  deps: SharedImportsDeps,
+): Promise<Imports & AsyncDisposable> {
+  const { queue, records, objects, runners, log, retentionMs, beatEveryMs } = deps
+  let beating: Promise<void> | undefined
+
+  const load = (): Promise<StoredImport[]> => records.load(new Date(Date.now() - retentionMs))
+
+  /** Everything that is kept, this process's own as they are now. */
+  async function all(): Promise<ImportRecord[]> {
+    const own = new Map((await queue.list({ limit: Infinity })).map((one) => [one.id, one]))
+    const kept = await load()
+    for (const { record } of kept) if (!own.has(record.id)) own.set(record.id, record)
+    return [...own.values()]
+  }
+
+  const isOwn = (id: string): boolean => queue.unfinished().includes(id)
+
+  async function read(id: string): Promise<ImportRecord> {
+    if (isOwn(id)) return queue.get(id)
+    const stored = z.uuid().safeParse(id).success ? await records.read(id) : undefined
+    return stored?.record ?? queue.get(id)
+  }
+
+  async function beat(): Promise<void> {
+    await runners.beat()
+    await queue.keepProgress()
+    const living = await runners.living()
+    for (const stored of await load()) await look(stored, living)
+    for (const key of await objects.list(cancelFolder, {})) {
+      const id = key.slice(cancelFolder.length)
+      if (!isOwn(id)) continue
+      await queue.cancel(id)
+      await objects.delete(key)
+    }
+  }
+
+  async function look(stored: StoredImport, living: ReadonlySet<string>): Promise<void> {
+    const { record, runner } = stored
+    if (isFinished(record)) return
+    if (isOwn(record.id) && runner !== runners.id) return queue.abandon(record.id)
+    if (runner !== undefined && living.has(runner)) return
+    const adopted = await records.adopt(record.id, { from: runner, to: runners.id })
+    if (!adopted) return
+    log.info({ import: record.id, from: runner }, 'going on with an import of another process')
+    await queue.adopt(adopted)
+  }
+
+  async function beatNow(): Promise<void> {
+    beating ??= beat()
+      .catch((error: unknown) => log.warn({ err: error }, 'cannot look after imports'))
+      .finally(() => (beating = undefined))
+    await beating
+  }
+
+  /** True where this process is the one that takes the first request of a key. */
+  async function claimKey(key: string): Promise<boolean> {
+    const at = claimOf(key)
+    const mine = Buffer.from(runners.id)
+    if ((await objects.put(at, mine, 'ifAbsent')) !== undefined) return true
+    const stored = await objects.get(at)
+    if (!stored) return false
+    const holder = Buffer.from(stored.bytes).toString()
+    if (holder === runners.id) return true
+    if ((await runners.living()).has(holder)) return false
+    return (await objects.put(at, mine, { ifMatch: stored.etag })) !== undefined
+  }
+
+  await runners.beat()
+  const timer = setInterval(() => void beatNow(), beatEveryMs).unref()
+  void beatNow()
+
+  return {
+    async create(request, { idempotencyKey }) {
+      if (idempotencyKey === undefined) return queue.create(request, { idempotencyKey })
+      const known = (await load()).find(
+        (stored) => stored.idempotencyKey === idempotencyKey && !isOwn(stored.record.id),
+      )
+      if (!known) {
+        if (await claimKey(idempotencyKey)) return queue.create(request, { idempotencyKey })
+        throw new CodedError(
+          'UNAVAILABLE',
+          'another process is taking the first request of this Idempotency-Key; send it again',
+        )
+      }
+      if (JSON.stringify(known.request) === JSON.stringify(request)) return known.record
+      throw new CodedError(
+        'IDEMPOTENCY_CONFLICT',
+        `Idempotency-Key ${JSON.stringify(idempotencyKey)} was used for another request; use a new key`,
+        { detail: { id: known.record.id } },
+      )
+    },
+    list: async (options) => selectImports(await all(), options),
+    get: read,
+    async *watch(id, { signal }) {
+      if (isOwn(id)) {
+        yield* queue.watch(id, { signal })
+        return
+      }
+      for (let last = ''; !signal.aborted;) {
+        const record = await read(id)
+        const text = JSON.stringify(record)
+        if (text !== last) yield record
+        if (isFinished(record)) return
+        last = text
+        await sleep(lookEveryMs, undefined, { signal }).catch(() => {})
+      }
+    },
+    async cancel(id) {
+      if (isOwn(id)) return queue.cancel(id)
+      const record = await read(id)
+      if (isFinished(record)) return record
+      await objects.put(`${cancelFolder}${id}`, new Uint8Array(), 'always')
+      // The process that runs it sees this with its next beat.
+      const until = performance.now() + 4 * beatEveryMs
+      for (;;) {
+        const now = await read(id)
+        if (isFinished(now) || performance.now() > until) return now
+        await sleep(lookEveryMs)
+      }
+    },
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer)
+      await beating
+      await queue[Symbol.asyncDispose]()
+      await runners.leave()
+    },
+  }
+}

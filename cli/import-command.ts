@@ -86,7 +86,7 @@ async function importByServer(
   { flags }: ImportArguments,
   { terminal, signal }: CommandContext,
 ): Promise<ImportRecord> {
-  await using http = openServer(flags.server)
+  await using http = openServer(flags.server, terminal.env)
   const { imports } = createApiClient(http)
   const request = { source: url.href, name, tag, replace, store, checksums }
   const { id } = await imports.create(request, { idempotencyKey: undefined })

@@ -129,5 +129,17 @@ export function createProgram(context: CommandContext): Command {
     .addOption(dataOption)
     .option('--replace', 'move the tag if it already exists')
     .action(async (image, tag, flags) => (await images()).tagCommand(image, tag, flags, context))
+
+  const login = async () => import('./login-command.ts')
+  program
+    .command('login <registry>')
+    .description('Log in to a registry; the login is kept where docker keeps its own')
+    .option('-u, --username <name>', 'name; asked for where it is missing')
+    .option('--password-stdin', 'read the password or token from standard input')
+    .action(async (registry, flags) => (await login()).loginCommand(registry, flags, context))
+  program
+    .command('logout <registry>')
+    .description('Forget the login of a registry')
+    .action(async (registry) => (await login()).logoutCommand(registry, context))
   return program
 }

@@ -1,4 +1,5 @@
 import type { Log } from '../core/log.ts'
+import type { Registry } from '../core/registry.ts'
 import { sourceRetryDelaysMs } from '../importer/http-source.ts'
 import { createImportLog } from '../importer/import-log.ts'
 import { openImportQueue, type ImportQueueDeps } from '../importer/import-queue.ts'
@@ -10,7 +11,7 @@ import type { Store } from '../registry/store.ts'
 const beatEveryMs = 5000
 
 type Deps = Omit<ImportQueueDeps, 'records' | 'runner' | 'retryDelaysMs' | 'registry'> & {
-  readonly store: Store
+  readonly store: Pick<Store, 'objects' | 'isOwned'> & { readonly registry: Registry }
   readonly log: Log
 }
 

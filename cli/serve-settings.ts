@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { parseSize } from '../core/sizes.ts'
 import { mirrorsSettings } from '../registry/mirror/settings.ts'
+import { webhooksSettings } from '../registry/notifications/settings.ts'
 
 const size = z.string().transform((text, context) => {
   try {
@@ -54,6 +55,9 @@ export const serveSettings = z.strictObject({
     .describe('Seconds that running requests may go on once the server is told to stop'),
   accessLog: z.boolean().default(false).describe('Log a line for every request'),
   importRetentionDays: z.number().min(0).default(30).describe('Days to keep finished imports'),
+  webhooks: webhooksSettings
+    .default([])
+    .describe('Receivers that are told of pushes and deletes'),
   mirrors: mirrorsSettings
     .default([])
     .describe('Repositories below a prefix that are pulled through from other registries'),

@@ -11,10 +11,15 @@ import { createImportMetrics } from '../importer/metrics.ts'
 import { registerImageApi } from '../importer/routes.ts'
 import { openAccessControl, type AccessControl } from '../registry/auth/access-control.ts'
 import { accessOf } from '../registry/auth/request-access.ts'
+import type { Storage } from '../registry/data-store.ts'
 import { createMetrics } from '../registry/metrics.ts'
 import { openMirrors } from '../registry/mirror/mirrors.ts'
+import { announceChanges } from '../registry/notifications/announced-registry.ts'
+import { createWebhookMetrics } from '../registry/notifications/metrics.ts'
+import { openWebhooks } from '../registry/notifications/webhooks.ts'
 import { createReload, type Reload } from '../registry/reload.ts'
 import { createServer } from '../registry/server.ts'
+import { measureStorage } from '../registry/storage-metrics.ts'
 import { openStore } from '../registry/store.ts'
 import { formatUrl, isLoopback, parseListen, type ListenAddress } from './address.ts'
 import { openHttp } from './serve-http.ts'
@@ -70,15 +75,22 @@ async function start(context: Start): Promise<string> {
   await mkdir(settings.scratch, { recursive: true })
   const hashPool = owned.use(createHashPool())
   const clusterPool = owned.use(createClusterPool())
-  const stored = owned.use(await openStore(settings.data, { hashPool, log }))
   const metrics = createMetrics()
+  const measure = (storage: Storage): Storage => measureStorage(storage, metrics.registry)
+  const stored = owned.use(await openStore(settings.data, { hashPool, log, measure }))
   const mirrorDeps = { store: stored, env, metrics: metrics.registry, log }
   const mirrors = owned.use(await openMirrors(settings.mirrors, mirrorDeps))
   reload.on(['mirrors'], (changed) => mirrors.reload(changed.mirrors))
   const { store, resolveNamespace } = mirrors
+  const { objects, isOwned } = store
+  const webhookMetrics = createWebhookMetrics(metrics.registry)
+  const webhookDeps = { objects, log, metrics: webhookMetrics }
+  const webhooks = owned.use(await openWebhooks(settings.webhooks, webhookDeps))
+  reload.on(['webhooks'], (changed) => webhooks.apply(changed.webhooks))
+  const registry = announceChanges(store.registry, webhooks)
   const imports = owned.use(
     await openImports({
-      store,
+      store: { objects, isOwned, registry },
       hashPool,
       clusterPool,
       scratchFolder: settings.scratch,
@@ -95,9 +107,13 @@ async function start(context: Start): Promise<string> {
   const httpDeps = { log, metrics, env, reload, hasAuthentication, owned }
   const http = await openHttp(settings, httpDeps)
   const app = owned.use(
-    createServer({ store, log, metrics, guard, access, resolveNamespace, ...http }),
+    createServer({
+      ...{ store, log, metrics, guard, access, resolveNamespace },
+      events: webhooks,
+      ...http,
+    }),
   )
-  registerImageApi(app, { images: createImages(store.registry), imports, stopping, accessOf })
+  registerImageApi(app, { images: createImages(registry), imports, stopping, accessOf })
   const listenTextResolver = (): string => 'listening'
   await app.listen({ ...address, listenTextResolver }).catch((error: unknown) => {
     if (!hasErrno(error, 'EADDRINUSE') && !hasErrno(error, 'EADDRNOTAVAIL')) throw error
@@ -131,6 +147,8 @@ async function openAccess(
 
 function assertSafeToServe({ host }: ListenAddress, settings: ServeSettings): void {
   if (isLoopback(host) || settings.insecureNoAuth || settings.authConfig !== undefined) return
+  // Without other authentication every client needs a certificate then.
+  if (settings.tlsClientCa !== undefined) return
   throw new CodedError(
     'SETTING_INVALID',
     `refusing to serve ${host} to other machines without authentication; say who may do what with --auth-config (docs/access.md), listen on 127.0.0.1, or accept that anyone who reaches it may do anything: --insecure-no-auth (DVCR_INSECURE_NO_AUTH)`,

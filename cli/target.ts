@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
+import { openDockerConfig } from '../core/docker-config.ts'
 import { CodedError } from '../core/errors.ts'
 import { createHashPool, type HashPool } from '../core/hash-pool.ts'
 import { createHttpClient, type HttpClient } from '../core/http-client.ts'
@@ -30,8 +31,8 @@ export interface Target extends AsyncDisposable {
   readonly scratchFolder: string
 }
 
-/** The server's API; throws SETTING_INVALID for something that is not an HTTP address. */
-export function openServer(server: string): HttpClient {
+/** The server's API, with docker's login for it; throws SETTING_INVALID for something that is not an HTTP address. */
+export function openServer(server: string, env: Terminal['env']): HttpClient {
   const url = URL.canParse(server) ? new URL(server) : undefined
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     throw new CodedError(
@@ -39,7 +40,7 @@ export function openServer(server: string): HttpClient {
       `--server (DVCR_SERVER): not an address: ${JSON.stringify(server)}; write http://127.0.0.1:5000`,
     )
   }
-  return createHttpClient(url)
+  return createHttpClient(url, { findLogin: () => openDockerConfig(env).find(url.host) })
 }
 
 /** The server, or with `--data` the folder itself. Throws STORE_LOCKED, LAYOUT_UNKNOWN. */
@@ -51,7 +52,7 @@ export async function openTarget(flags: TargetFlags, { env }: Terminal): Promise
   const shared = { hashPool, scratchFolder }
   const parts =
     flags.data === undefined
-      ? serverParts(owned.use(openServer(flags.server)), shared)
+      ? serverParts(owned.use(openServer(flags.server, env)), shared)
       : await folderParts(flags.data, shared, owned)
   const stack = owned.move()
   return { ...parts, ...shared, [Symbol.asyncDispose]: () => stack.disposeAsync() }

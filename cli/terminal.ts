@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream'
 /** What a command may touch of the process. */
 export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>
-  readonly stdin: Readable
+  readonly stdin: Readable & { readonly isTTY?: boolean }
   /** Results. */
   readonly stdout: Writable
   /** Progress and messages. */

@@ -12,7 +12,7 @@ export interface Access {
    * the action and the repository, and neither says whether the repository exists.
    */
   demand(action: Action, repository: string): void
-  /** Throws UNAUTHORIZED for nobody in particular where nobody may do that anywhere. */
+  /** Like `demand`, for some repository: which one only the request's body says. */
   demandSome(action: Action): void
   /**
    * Whether content of `repository` may be used that the server finds by itself, as in a mount

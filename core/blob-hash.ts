@@ -5,27 +5,34 @@ import { createResumableHash } from './resumable-hash.ts'
 /** The digest of a run of bytes and, where asked for, of every 4 MiB of it. */
 export interface BlobHash {
   update(bytes: Uint8Array): void
-  /** The same in Node's thread pool; until it resolves `bytes` must stay as they are. */
+  /**
+   * The same in Node's thread pool. Until it resolves `bytes` must stay as they are and nothing
+   * else may be asked of this hash.
+   */
   updateAside(bytes: Uint8Array): Promise<void>
   /** For `from` of another one; `undefined` where this platform or algorithm has no such states. */
   save(): string | undefined
   finish(): HashResult
 }
 
-/** Goes on from a saved state; `undefined` where that cannot be: hash the bytes before it again. */
-export function createBlobHash(options: HashOptions, from?: string): BlobHash | undefined {
-  const { algorithm = 'sha256', chunkDigests = false } = options
-  const whole = createHashOf(algorithm, from)
+/** Goes on from a saved state; `undefined` where that cannot be: the bytes are hashed again then. */
+export function createBlobHash(options: HashOptions): BlobHash
+export function createBlobHash(options: HashOptions, from: string | undefined): BlobHash | undefined
+export function createBlobHash(
+  { algorithm = 'sha256', chunkDigests = false }: HashOptions,
+  from?: string,
+): BlobHash | undefined {
+  const whole = createAnyHash(algorithm, from)
   if (!whole) return undefined
   const chunks = chunkDigests ? createChunkHash() : undefined
   return {
     update(bytes) {
       whole.update(bytes)
-      for (const part of chunks?.split(bytes) ?? []) chunks?.update(part)
+      for (const part of chunks?.split(bytes) ?? []) part.hash.update(part.bytes)
     },
     async updateAside(bytes) {
       await whole.updateAside(bytes)
-      for (const part of chunks?.split(bytes) ?? []) await chunks?.updateAside(part)
+      for (const part of chunks?.split(bytes) ?? []) await part.hash.updateAside(part.bytes)
     },
     save: () => whole.save(),
     finish: () => ({ hex: whole.digest(), chunkDigests: chunks?.finish() ?? new Uint8Array() }),
@@ -39,7 +46,9 @@ interface AnyHash {
   digest(): string
 }
 
-function createHashOf(algorithm: HashAlgorithm, from?: string): AnyHash | undefined {
+function createAnyHash(algorithm: HashAlgorithm, from?: undefined): AnyHash
+function createAnyHash(algorithm: HashAlgorithm, from?: string): AnyHash | undefined
+function createAnyHash(algorithm: HashAlgorithm, from?: string): AnyHash | undefined {
   if (algorithm === 'sha256' || algorithm === 'sha512') {
     const resumable = createResumableHash(algorithm, from)
     if (resumable) return resumable
@@ -56,28 +65,26 @@ function createHashOf(algorithm: HashAlgorithm, from?: string): AnyHash | undefi
 
 function createChunkHash() {
   const digests: string[] = []
-  let hash = createHashOf('sha256')
+  let hash = createAnyHash('sha256')
   let filled = 0
 
   function endChunk(): void {
-    digests.push(hash?.digest() ?? '')
-    hash = createHashOf('sha256')
+    digests.push(hash.digest())
+    hash = createAnyHash('sha256')
     filled = 0
   }
 
   return {
     /** Pieces that end where chunks end; each is hashed before the next is asked for. */
-    *split(bytes: Uint8Array): Generator<Uint8Array, void> {
+    *split(bytes: Uint8Array) {
       for (let at = 0; at < bytes.length;) {
         const part = bytes.subarray(at, at + chunkBytes - filled)
         at += part.length
         filled += part.length
-        yield part
+        yield { hash, bytes: part }
         if (filled === chunkBytes) endChunk()
       }
     },
-    update: (part: Uint8Array) => hash?.update(part),
-    updateAside: (part: Uint8Array) => hash?.updateAside(part),
     finish(): Uint8Array {
       if (filled > 0) endChunk()
       return Uint8Array.from(Buffer.from(digests.join(''), 'hex'))

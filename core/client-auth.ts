@@ -71,6 +71,8 @@ const tokenAnswer = z
 export function createClientAuth({ base, findLogin, fetchToken }: ClientAuthDeps): ClientAuth {
   let scheme: Scheme | undefined
   let login: Promise<Login | undefined> | undefined
+  /** Nobody asked yet: a login that cannot be had is no reason to fail. */
+  let unasked = true
   /** By what we ask for; the refused scopes are asked for beside it from then on. */
   const tokens = new Map<string, Promise<Token>>()
   const extraScopes = new Map<string, Set<string>>()
@@ -133,12 +135,16 @@ export function createClientAuth({ base, findLogin, fetchToken }: ClientAuthDeps
   return {
     async authorize(asked) {
       // It shows everybody what they may see: whoever has a login says so unasked.
-      if (isImageApi(asked)) return basic()
+      if (isImageApi(asked)) return unasked ? basic().catch(() => undefined) : basic()
       if (!scheme) return undefined
       return scheme.kind === 'basic' ? basic() : bearer(asked)
     },
     learn(asked, header) {
-      if (isImageApi(asked)) return false
+      if (isImageApi(asked)) {
+        const first = unasked
+        unasked = false
+        return first
+      }
       const found = parseChallenges(header)
       const wanted = found.find(({ scheme }) => scheme === 'bearer')
       const before = scheme

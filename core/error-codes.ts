@@ -99,6 +99,11 @@ export const errorCodes = {
     meaning:
       'The tag points to another image already. Choose another tag, or replace it (`--replace`, `"replace": true`).',
   },
+  TAGS_TOO_MANY: {
+    status: 414,
+    retryable: false,
+    meaning: 'One request sets more tags than the server takes at once. Set the others in another one.',
+  },
   TAG_IMMUTABLE: {
     status: 403,
     retryable: false,

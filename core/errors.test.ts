@@ -27,6 +27,7 @@ test('what passes by itself is worth a retry, what does not is not', () => {
     'SOURCE_UNAVAILABLE',
     'SOURCE_TRUNCATED',
     'TARGET_UNAVAILABLE',
+    'UPSTREAM_UNAVAILABLE',
     'STORAGE_FULL',
     'STORE_LOCKED',
     'UNAVAILABLE',

@@ -49,8 +49,13 @@ export function hasErrno(error: unknown, code: string): boolean {
 }
 
 /** An error as another process reported it; a code we do not know becomes `fallback`. */
-export function reportedError(code: string, message: string, fallback: ErrorCode): CodedError {
-  return new CodedError(isErrorCode(code) ? code : fallback, message)
+export function reportedError(
+  code: string,
+  message: string,
+  fallback: ErrorCode,
+  options: CodedErrorOptions = {},
+): CodedError {
+  return new CodedError(isErrorCode(code) ? code : fallback, message, options)
 }
 
 function isErrorCode(code: string): code is ErrorCode {

@@ -174,7 +174,9 @@ async function failure(response: Dispatcher.ResponseData, what: string): Promise
   const { statusCode: status } = response
   const isRefusal = status >= 400 && status < 500
   const byStatus = codeOfStatus[status] ?? (isRefusal ? 'REQUEST_INVALID' : 'TARGET_UNAVAILABLE')
-  return reportedError(said?.code ?? '', message, byStatus)
+  const retryAfterSeconds = Number(response.headers['retry-after'])
+  const options = retryAfterSeconds > 0 ? { detail: { retryAfterSeconds } } : {}
+  return reportedError(said?.code ?? '', message, byStatus, options)
 }
 
 /** The first bytes of an error's body; a server may send anything. */

@@ -23,9 +23,12 @@ export interface ObjectStore {
   get(key: string): Promise<SmallObject | undefined>
   /** Resolves to the new etag; `undefined` where `condition` did not hold and nothing was written. */
   put(key: string, bytes: Uint8Array, condition: PutCondition): Promise<string | undefined>
-  /** Keys below `folder` (which ends in `/`) in byte order, at any depth. */
+  /** Keys below `folder` (which ends in `/`; `''`: all keys) in byte order, at any depth. */
   list(folder: string, options: ListOptions): Promise<string[]>
-  /** Names of the folders directly in `folder` in byte order; some may hold nothing any more. */
+  /**
+   * Names of the folders directly in `folder`, in the byte order of the keys they begin (`a-b`
+   * before `a`); some may hold nothing any more.
+   */
   listFolders(folder: string): Promise<string[]>
   /** False where there was nothing, or not the version `ifMatch`, which then stays. */
   delete(key: string, condition?: { readonly ifMatch: string }): Promise<boolean>

@@ -59,7 +59,7 @@ export interface BlobWriter {
   prepend(size: number, head: AsyncIterable<Uint8Array>): Promise<void>
   /**
    * Bytes written so far, counted from the first `write` (what was prepended is before it); fewer
-   * than `length` at the end. Only with `readBack` or `reserveBytes`.
+   * than `length` at the end. Only with `readBack` or `reserveBytes`; also while `commit` runs.
    */
   readAt(offset: number, length: number): Promise<Uint8Array>
   /** Hashes what is not hashed yet; nothing may be written after it. */

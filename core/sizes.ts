@@ -41,7 +41,10 @@ const unitsMs: Readonly<Record<string, number>> = {
 /** Milliseconds of `10m`, `1h30m`, `30d`, `500ms` or `0`. Throws REQUEST_INVALID. */
 export function parseDuration(text: string): number {
   const parts = [...text.matchAll(/(\d+(?:\.\d+)?)(ms|[smhd])/g)]
-  const total = parts.reduce((sum, [, count, unit = '']) => sum + Number(count) * (unitsMs[unit] ?? 0), 0)
+  const total = parts.reduce(
+    (sum, [, count, unit = '']) => sum + Number(count) * (unitsMs[unit] ?? 0),
+    0,
+  )
   const isWhole = parts.map(([part]) => part).join('') === text && text !== ''
   if (isWhole && Number.isSafeInteger(Math.round(total))) return Math.round(total)
   if (text === '0') return 0

@@ -46,6 +46,7 @@ const renewAfterMs = 60 * 60 * 1000
 /** A reference that has waited longer for its link may have been taken for an orphan. */
 const linkWithinMs = 60 * 60 * 1000
 const cachedPointers = 100_000
+const locatedMs = 60_000
 
 export interface BlobIndexOptions {
   /** Hears of blobs that lost a link; ms of `Date.now()`. */
@@ -61,6 +62,8 @@ export function createBlobIndex(
   const located = new LRUCache<Digest, StoredBytes>({
     maxSize: cachedPointers,
     sizeCalculation: () => 1,
+    // The bytes of a blob that was damaged are still there when others have taken their place.
+    ttl: locatedMs,
   })
 
   const readPointer = (digest: Digest) => readVersioned(objects, pointerRecord, keys.pointer(digest))
@@ -83,6 +86,16 @@ export function createBlobIndex(
       const now = new Date().toISOString()
       const live: Link = { ...kept, state: 'live', rev: record.rev + 1, [took]: now }
       if (await swap(objects, keys.link(name, digest), live, found)) return live
+    }
+  }
+
+  /** Writes the link anew as it is; false where it is gone. */
+  async function touchLink(name: string, digest: Digest): Promise<boolean> {
+    for (;;) {
+      const found = await readLink(name, digest)
+      if (!found || found.record.state === 'dead') return false
+      const touched = { ...found.record, rev: found.record.rev + 1 }
+      if (await swap(objects, keys.link(name, digest), touched, found)) return true
     }
   }
 
@@ -175,8 +188,13 @@ export function createBlobIndex(
     },
     async commit(name, digest, bytes, hold) {
       const claim = (): Promise<Pointer> => claimPointer(digest, bytes)
-      const linked = await findLink(name, digest, 'at')
-      const pointer = linked ? await claim() : await addLink(name, digest, claim, hold)
+      let pointer: Pointer | undefined
+      for (let isLinked = false; !isLinked;) {
+        const linked = await findLink(name, digest, 'at')
+        pointer = linked ? await claim() : await addLink(name, digest, claim, hold)
+        // Who ends the links to damaged bytes must notice that this one is to ours from now on.
+        isLinked = !linked || pointer?.data !== bytes.data || (await touchLink(name, digest))
+      }
       if (pointer?.size !== bytes.size) {
         throw new CodedError(
           'UNKNOWN',

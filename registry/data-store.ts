@@ -1,5 +1,5 @@
 import type { Digest, DigestAlgorithm } from '../core/digest.ts'
-import type { FileHash, FollowOptions, HashResult } from '../core/hash-pool.ts'
+import type { FileHash, HashOptions, HashResult } from '../core/hash-pool.ts'
 import type { ObjectStore } from '../core/object-store.ts'
 import type { ByteRange } from '../core/registry.ts'
 import type { Checkpoint } from './records.ts'
@@ -93,7 +93,7 @@ export interface DataFile extends AsyncDisposable {
   /** The object and everything written to it survive a power cut once it resolves. */
   sync(): Promise<void>
   /** Hashes from `start` on while the file grows, on another thread. */
-  follow(options: FollowOptions): FileHash
+  follow(options: HashOptions & { readonly start: number }): FileHash
 }
 
 /** What only storage made of files can do. */

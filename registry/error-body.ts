@@ -20,6 +20,7 @@ export interface Failure {
 const specCodes: Partial<Record<ErrorCode, ErrorCode>> = {
   MANIFEST_TOO_LARGE: 'SIZE_INVALID',
   TAG_EXISTS: 'DENIED',
+  TAGS_TOO_MANY: 'UNSUPPORTED',
   TAG_IMMUTABLE: 'DENIED',
   QUOTA_EXCEEDED: 'DENIED',
   HOST_REFUSED: 'DENIED',

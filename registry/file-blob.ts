@@ -3,7 +3,7 @@ import { CodedError } from '../core/errors.ts'
 import type { FileHash } from '../core/hash-pool.ts'
 import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
 import type { DataFiles } from './data-store.ts'
-import { createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
+import { begin, createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
 import { createSpool } from './spool.ts'
 
 /** A blob written into its own file, also before what was written first, and read back from it. */
@@ -21,19 +21,26 @@ export async function createFileBlob(
 ): Promise<BlobWriter> {
   const session = await sessions.create({ repo: name, owner: 'import', algorithm: 'sha256' })
   const room = createRoom(session, reservations)
-  await room.expect(expectedBytes)
-  const file = await files.create(session.record.data)
+  const file = await begin(session, async () => {
+    await room.expect(expectedBytes)
+    return files.create(session.record.data)
+  })
   const alive = keepAlive(session)
   let hash: FileHash | undefined
   let offset = reserveBytes
   let written: WrittenBlob | undefined
   let ended = false
 
-  const spool = createSpool(file, {
-    start: reserveBytes,
-    onWritten: async (end) => hash?.advance(end),
-    onSync: () => async () => {},
-  })
+  const spool = createSpool(
+    {
+      async write(position, bytes) {
+        await file.write(position, bytes)
+        hash?.advance(position + bytes.length)
+      },
+      sync: () => file.sync(),
+    },
+    { start: reserveBytes, onSync: () => async () => {} },
+  )
   const startHash = (): FileHash => {
     const started = file.follow({ start: offset, chunkDigests })
     hash = started

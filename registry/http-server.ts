@@ -62,6 +62,8 @@ export function createHttpServers(options: HttpServersOptions): HttpServers {
     connectionsCheckingInterval: Math.ceil(headersLimitMs / 3),
     // A push of 100 GB takes as long as it takes; only being slow is cut.
     requestTimeout: 0,
+    // Ours says why.
+    requireHostHeader: false,
     keepAliveTimeout: keepAliveMs,
     keepAlive: true,
     keepAliveInitialDelay: probeAfterMs,

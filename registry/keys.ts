@@ -23,6 +23,7 @@ export const keys = {
   repositories: 'v1/repos/',
   dataFolder: 'v1/data/',
   data: (uuid: string) => `v1/data/${uuid.slice(0, 2)}/${uuid}`,
+  blobs: 'v1/blobs/',
   /** `shard` is the first byte of the digest in hex. */
   pointers: (algorithm: string, shard: string) => `v1/blobs/${algorithm}/${shard}/`,
   pointer: (digest: Digest) => `v1/blobs/${spread(digest)}.json`,
@@ -31,6 +32,14 @@ export const keys = {
   reference: (digest: Digest, name: string, nonce: string) =>
     `v1/refs/${spread(digest)}/${pieces(name)}/${nonce}`,
   upload: (uuid: string) => `v1/uploads/${uuid}.json`,
+  quotas: 'v1/quota/',
+  /** `prefix` of the rule; `''` is the account of all repositories. */
+  quota: (prefix: string) =>
+    `v1/quota/${prefix === '' ? 'total' : `p-${Buffer.from(prefix).toString('base64url')}`}.json`,
+  scrub: 'v1/scrub.json',
+  quarantines: 'v1/quarantine/',
+  /** `data` names the damaged bytes, which a blob pushed again no longer has. */
+  quarantine: (digest: Digest, data: string) => `v1/quarantine/${plain(digest)}/${data}.json`,
   links: (name: string) => `v1/repos/${name}/_b/`,
   link: (name: string, digest: Digest) => `v1/repos/${name}/_b/${plain(digest)}`,
   manifests: (name: string) => `v1/repos/${name}/_m/`,
@@ -61,4 +70,11 @@ export function parseReferenceKey(
     name: Buffer.from(name.replaceAll('/', ''), 'base64url').toString(),
     nonce,
   }
+}
+
+/** The prefix of the rule whose account has that key; `undefined` for a key that is none. */
+export function prefixOfQuotaKey(key: string): string | undefined {
+  const [, total, encoded = ''] = /^v1\/quota\/(?:(total)|p-([\w-]+))\.json$/.exec(key) ?? []
+  if (total !== undefined) return ''
+  return encoded === '' ? undefined : Buffer.from(encoded, 'base64url').toString()
 }

@@ -46,7 +46,7 @@ export function refuseConnect(_incoming: IncomingMessage, target: Duplex | Serve
 }
 
 function endWith(socket: Duplex, status: string, refusal: CodedError): void {
-  const body = JSON.stringify(describeFailure(refusal, 'ours').body)
+  const body = JSON.stringify(describeFailure(refusal, 'spec').body)
   // It may be gone by now, which is as well.
   socket.on('error', () => {})
   socket.end(

@@ -112,8 +112,8 @@ export function describeManifest(mediaType: string, manifest: Manifest): Manifes
 
 /** @see OCI distribution-spec §listing-referrers: an image without one has its config's type. */
 function artifactTypeOf({ artifactType, config }: Manifest): { readonly artifactType?: string } {
-  const type = artifactType ?? config?.mediaType
-  return type === undefined || type === '' ? {} : { artifactType: type }
+  const type = artifactType === undefined || artifactType === '' ? config?.mediaType : artifactType
+  return type === undefined ? {} : { artifactType: type }
 }
 
 const unique = (descriptors: readonly { readonly digest: Digest }[]): Digest[] => [

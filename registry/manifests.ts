@@ -48,11 +48,16 @@ export interface PutStoredOptions extends PutManifestOptions {
 
 /** `Manifests` with what only clients of this registry ask for. */
 export interface StoredManifests extends Manifests {
-  /** `subject`: what the manifest says it belongs to. */
+  /** `subject`: what the manifest says it belongs to; `replaced`: where the tag pointed before. */
   put(
     manifest: { readonly mediaType: string; readonly bytes: Uint8Array },
     options: PutStoredOptions,
-  ): Promise<Descriptor & { readonly subject?: Digest | undefined }>
+  ): Promise<
+    Descriptor & {
+      readonly subject?: Digest | undefined
+      readonly replaced?: Digest | undefined
+    }
+  >
   /** Manifests that name `subject`, in byte order of their digests; `page.last` is a digest. */
   listReferrers(subject: Digest, page: Page): Promise<ReferrerPage>
 }
@@ -147,7 +152,7 @@ export function createManifests(name: string, parts: ManifestParts): StoredManif
     digest: Digest,
     manifest: { readonly record: ManifestRecord; readonly bytes: Uint8Array },
     { tag, replace }: PutManifestOptions,
-  ): Promise<void> {
+  ): Promise<Digest | undefined> {
     const { mediaType, subject } = manifest.record
     const descriptor = { mediaType, digest, size: manifest.bytes.length }
     let moved: MovedTag | undefined
@@ -157,10 +162,11 @@ export function createManifests(name: string, parts: ManifestParts): StoredManif
         const announced = await announce(digest, manifest)
         if (subject) await enterReferrer(objects, name, digest, subject)
         if (!(await publish(digest, announced))) continue
-        if (tag === undefined) return
+        if (tag === undefined) return undefined
         moved = await tags.move(tag, descriptor, { replace, before: moved?.before })
         // A delete in between took the manifest, perhaps the tag: then this push comes after it.
-        if ((await find(digest)) && (await tags.resolve(tag)) !== undefined) return
+        if (!(await find(digest)) || (await tags.resolve(tag)) === undefined) continue
+        return moved.before?.digest
       }
     } catch (error) {
       if (tag !== undefined && moved) await tags.putBack(tag, moved)
@@ -218,9 +224,10 @@ export function createManifests(name: string, parts: ManifestParts): StoredManif
       const digest = digestOf(bytes, algorithm)
       if (tag !== undefined) await tags.requireFree(tag, digest, { replace })
       await requireReferences(record)
-      await store(digest, { record, bytes }, options)
+      const replaced = await store(digest, { record, bytes }, options)
       const { subject } = record
-      return { mediaType, digest, size: bytes.length, ...(subject ? { subject } : {}) }
+      const facts = { ...(subject ? { subject } : {}), ...(replaced ? { replaced } : {}) }
+      return { mediaType, digest, size: bytes.length, ...facts }
     },
     async delete(reference, { reclaim = false } = {}) {
       if (reference.kind === 'digest') return deleteByDigest(reference.digest, reclaim)

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { CodedError } from '../core/errors.ts'
 import type { ObjectStore } from '../core/object-store.ts'
+import { keys } from './keys.ts'
 import { createSerial } from './serial.ts'
 import { readVersioned, swap, type Versioned } from './versioned.ts'
 
@@ -11,7 +12,7 @@ export interface QuotaRule {
 }
 
 /** One rule's account: `used` by links, `holds` for uploads on their way, by session. */
-const accountRecord = z.object({
+export const accountRecord = z.object({
   rev: z.int().nonnegative(),
   used: z.int().nonnegative(),
   holds: z.record(z.string(), z.int().nonnegative()),
@@ -49,8 +50,7 @@ export interface LinkedBytes {
   readonly size: number
 }
 
-const keyOf = ({ prefix }: QuotaRule): string =>
-  `v1/quota/${prefix === '' ? 'total' : `p-${Buffer.from(prefix).toString('base64url')}`}.json`
+const keyOf = ({ prefix }: QuotaRule): string => keys.quota(prefix)
 
 const sum = (holds: Account['holds']): number => Object.values(holds).reduce((a, b) => a + b, 0)
 

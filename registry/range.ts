@@ -7,7 +7,8 @@ import type { ByteRange } from '../core/registry.ts'
  * @see RFC 9110 §14.1.2
  */
 export function parseRange(header: string | undefined, size: number): ByteRange | undefined {
-  const [, first, last] = /^bytes=\s*(\d*)\s*-\s*(\d*)\s*$/i.exec(header ?? '') ?? []
+  // No two repeats that match the same: a header of 30 KB of spaces would take a second.
+  const [, first, last] = /^bytes=[ \t]*(\d*)-(\d*)[ \t]*$/i.exec(header ?? '') ?? []
   if (first === undefined || last === undefined || first + last === '') return undefined
   const start = first === '' ? Math.max(0, size - Number(last)) : Number(first)
   const end = first === '' || last === '' ? size : Math.min(size, Number(last) + 1)

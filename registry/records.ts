@@ -27,6 +27,8 @@ export const pointerRecord = z.object({
   segments: z.array(size).optional(),
   at: z.iso.datetime(),
   since: z.iso.datetime().optional(),
+  /** Dead because the bytes are damaged: they stay, and belong to a quarantine record. */
+  quarantined: z.literal(true).optional(),
 })
 export type Pointer = z.output<typeof pointerRecord>
 
@@ -44,6 +46,21 @@ export const linkRecord = z.object({
   since: z.iso.datetime().optional(),
 })
 export type Link = z.output<typeof linkRecord>
+
+/** Bytes that do not have the digest they were stored under. Nobody reads them any more. */
+export const quarantineRecord = z.object({
+  data: z.uuid(),
+  offset: size,
+  size,
+  segments: z.array(size).optional(),
+  /** What their digest is; `undefined` where they cannot be read. */
+  found: digest.optional(),
+  why: z.string(),
+  /** Repositories that could read them. */
+  repositories: z.array(z.string()),
+  at: z.iso.datetime(),
+})
+export type Quarantine = z.output<typeof quarantineRecord>
 
 /**
  * How to go on writing a data object, in any process: `offset` bytes are durable. `hashes` are

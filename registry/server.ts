@@ -1,3 +1,4 @@
+import type { IncomingMessage } from 'node:http'
 import {
   fastify,
   LogController,
@@ -17,9 +18,11 @@ import { createHttpMetrics } from './http-metrics.ts'
 import { createHttpServers, type HttpServers } from './http-server.ts'
 import { refuseMalformed } from './malformed.ts'
 import type { Metrics } from './metrics.ts'
+import { noEvents, type Events } from './notifications/events.ts'
 import { answerEarly, hasBody, isBodyUnread, sendContinue } from './request-body.ts'
 import { factsOf, pathOf } from './request-facts.ts'
 import { observeRequest, type RequestObserver } from './request-observer.ts'
+import { queryValue } from './routes/context.ts'
 import { registerDistribution } from './routes/distribution.ts'
 import type { Store } from './store.ts'
 import { parseTarget } from './target.ts'
@@ -36,6 +39,8 @@ export interface ServerOptions {
   readonly access?: AccessControl | undefined
   /** Serves HTTPS, with HTTP/2, in place of HTTP. */
   readonly tls?: ServerTls | undefined
+  /** Told of what is pushed, pulled and deleted. */
+  readonly events?: Events
   /** Told of every request at its end. */
   readonly observers?: readonly RequestObserver[]
   /** A client that stands still for so long is cut off; two minutes unless said. */
@@ -48,6 +53,8 @@ export interface ServerOptions {
   readonly maxConnections?: number
   /** Requests at work may go on for so long after `close()`; ten seconds unless said. */
   readonly drainMs?: number
+  /** The URL that stands for a request with `?ns=`, which asks us for another registry's content. */
+  readonly resolveNamespace?: (url: string) => string
 }
 
 /**
@@ -56,6 +63,7 @@ export interface ServerOptions {
  */
 export function createServer(options: ServerOptions): FastifyInstance {
   const { store, metrics, stallLimitMs = 120_000, floorSpeed = 1024 } = options
+  const { resolveNamespace = (url) => url } = options
   const loggerInstance: FastifyBaseLogger = options.log
   const httpMetrics = createHttpMetrics(metrics.registry)
   const observers = [httpMetrics.observe, ...(options.observers ?? [])]
@@ -77,6 +85,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
     // A client that comes while the server stops is still answered, on its last connection.
     return503OnClosing: false,
     exposeHeadRoutes: false,
+    rewriteUrl: ({ url = '/' }) => resolveNamespace(url),
     routerOptions: { maxParamLength: 4096 },
     clientErrorHandler(error, socket) {
       metrics.error('REQUEST_INVALID')
@@ -95,7 +104,8 @@ export function createServer(options: ServerOptions): FastifyInstance {
   if (options.access) registerAccess(app, options.access, options.log)
   registerHealth(app, { store, metrics })
   const speed = { stallLimitMs, bytesPerSecond: floorSpeed }
-  registerDistribution(app, { store, metrics, speed })
+  const { events = noEvents } = options
+  registerDistribution(app, { store, metrics, speed, events })
   return app
 }
 
@@ -103,8 +113,12 @@ function addHooks(
   app: FastifyInstance,
   { guard, smallBodyLimitMs }: { readonly guard: GuardMode; readonly smallBodyLimitMs: number },
 ): void {
-  app.addHook('onRequest', async (request) => {
+  app.addHook('onRequest', async (request, reply) => {
     factsOf(request.raw).route = routeOf(request.url, request.routeOptions.url)
+    requireOneHost(request.raw)
+    if (request.url !== request.originalUrl) {
+      reply.header('oci-namespace', queryValue(request, 'ns'))
+    }
     guardRequest(request, guard)
   })
   app.addHook('preParsing', async (request, reply) => {
@@ -114,6 +128,14 @@ function addHooks(
     sendContinue(request, reply)
     if (hasBody(request.raw)) limitBody(request, smallBodyLimitMs)
   })
+}
+
+/** Two could mean one server to a proxy and another one to us. @see RFC 9112 §3.2 */
+function requireOneHost({ httpVersion, rawHeaders }: IncomingMessage): void {
+  if (httpVersion !== '1.1') return
+  const hosts = rawHeaders.filter((name, at) => at % 2 === 0 && /^host$/i.test(name)).length
+  if (hosts === 1) return
+  throw new CodedError('REQUEST_INVALID', `a request has one Host header; this one has ${hosts}`)
 }
 
 /** Cuts a request off whose body is not there in time. */
@@ -172,6 +194,8 @@ function addFailureHandlers(app: FastifyInstance, metrics: Metrics): void {
 
 function answerFailure(request: FastifyRequest, reply: FastifyReply, failure: Failure): unknown {
   const { status } = failure
+  const { retryAfterSeconds } = failure.body.errors[0].detail ?? {}
+  if (typeof retryAfterSeconds === 'number') reply.header('retry-after', retryAfterSeconds)
   // Who reports a fault of ours can then say which line of the log it is.
   const body = status >= 500 ? withDetail(failure.body, { requestId: request.id }) : failure.body
   if (isBodyUnread(request)) return answerEarly(request, reply, { status, body })

@@ -251,6 +251,16 @@ export function createRoom(
   }
 }
 
+/** The first step of a new session: where it fails nobody goes on with it, and it is forgotten. */
+export async function begin<T>(session: OpenSession, step: () => Promise<T>): Promise<T> {
+  try {
+    return await step()
+  } catch (error) {
+    await session.discard()
+    throw error
+  }
+}
+
 /** The refusal of a session that is not there, of another repository, or has ended. */
 export function unknownUpload(id: string): CodedError {
   return new CodedError(

@@ -13,11 +13,9 @@ export interface SpooledFile {
 
 export interface SpoolOptions {
   readonly start: number
-  /** The file is filled up to `end`; writing waits for it. */
-  readonly onWritten: (end: number) => Promise<void>
   /**
-   * The file is filled up to `end`, before `onWritten` is told, and is about to be made durable;
-   * the answer is called when it is. One at a time; writing waits for one that takes long.
+   * The file is filled up to `end` and about to be made durable; the answer is called when it is.
+   * One at a time; writing waits for one that takes long.
    */
   readonly onSync: (end: number) => () => Promise<void>
 }
@@ -40,7 +38,7 @@ export interface Spool {
 
 export function createSpool(
   file: SpooledFile,
-  { start, onWritten, onSync }: SpoolOptions,
+  { start, onSync }: SpoolOptions,
 ): Spool {
   let end = start
   let filling: Buffer | undefined
@@ -54,7 +52,6 @@ export function createSpool(
     await file.write(position, bytes)
     const filledTo = position + bytes.length
     if (!syncing && filledTo - synced >= syncEveryBytes) startSync(filledTo)
-    await onWritten(filledTo)
     while (filledTo - synced > mostUnsyncedBytes) await (syncing ?? startSync(filledTo))
   }
 

@@ -52,9 +52,14 @@ describe('openStore', () => {
 
   it('refuses a layout it does not know, and lets go of the folder', async () => {
     await using folder = await createTempFolder()
-    await writeFile(join(folder.path, 'layout.json'), '{"layout":2}')
-    await expect(openStoreAt(folder.path)).rejects.toMatchObject({ code: 'LAYOUT_UNKNOWN' })
     await writeFile(join(folder.path, 'layout.json'), '{"layout":1}')
+    await expect(openStoreAt(folder.path)).rejects.toMatchObject({
+      code: 'LAYOUT_UNKNOWN',
+      message: expect.stringContaining('CHANGELOG.md'),
+    })
+    await writeFile(join(folder.path, 'layout.json'), '{"layout":3}')
+    await expect(openStoreAt(folder.path)).rejects.toMatchObject({ code: 'LAYOUT_UNKNOWN' })
+    await writeFile(join(folder.path, 'layout.json'), '{"layout":2}')
     await using store = await openStoreAt(folder.path)
     expect(store.uploads.openCount).toBe(0)
   })

@@ -47,6 +47,8 @@ export interface StoreDeps {
   readonly policy?: StorePolicy
   readonly hashPool: HashPool
   readonly log: Log
+  /** The storage with its operations counted. */
+  readonly measure?: (storage: Storage) => Storage
   /** A client upload idle for so long is removed; a week unless said. */
   readonly uploadIdleLimitMs?: number
   /** For blobs not written in order, on storage that is not made of files; `/tmp` unless said. */
@@ -67,7 +69,7 @@ export async function openStore(root: string, deps: StoreDeps): Promise<Store> {
  */
 export async function createStore(storage: Storage, deps: StoreDeps): Promise<Store> {
   const { hashPool, log, uploadIdleLimitMs = weekMs, scratchFolder = tmpdir() } = deps
-  const { objects, data, files, isOwned } = storage
+  const { objects, data, files, isOwned } = deps.measure?.(storage) ?? storage
   const { policy = defaultPolicy } = deps
   const quotas = createQuotas(objects, policy.quotas)
   const gc = createGc({ objects, data, accounts: quotas, log }, policy)

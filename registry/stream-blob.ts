@@ -1,7 +1,7 @@
 import { parseDigest } from '../core/digest.ts'
 import { CodedError } from '../core/errors.ts'
 import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
-import { createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
+import { begin, createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
 
 /** A blob that goes to its place while it is written, from the first byte on. */
 export async function createStreamBlob(
@@ -15,12 +15,14 @@ export async function createStreamBlob(
 ): Promise<BlobWriter> {
   const session = await sessions.create({ repo: name, owner: 'import', algorithm: 'sha256' })
   const room = createRoom(session, reservations)
-  await room.expect(expectedBytes ?? 0)
-  const writer = await data.write(session.record.data, {
-    expectedBytes,
-    algorithm: 'sha256',
-    chunkDigests,
-    record: (checkpoint) => session.save({ checkpoint }),
+  const writer = await begin(session, async () => {
+    await room.expect(expectedBytes ?? 0)
+    return data.write(session.record.data, {
+      expectedBytes,
+      algorithm: 'sha256',
+      chunkDigests,
+      record: (checkpoint) => session.save({ checkpoint }),
+    })
   })
   const alive = keepAlive(session)
   let written: WrittenBlob | undefined

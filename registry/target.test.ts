@@ -8,6 +8,8 @@ describe('parseTarget', () => {
     expect(parseTarget('_catalog')).toEqual({ kind: 'catalog' })
     expect(parseTarget('a/b/tags/list')).toEqual({ kind: 'tags', name: 'a/b' })
     expect(parseTarget('a/manifests/v1')).toEqual({ kind: 'manifest', name: 'a', reference: 'v1' })
+    expect(parseTarget('_oci/ext/discover')).toEqual({ kind: 'extensions' })
+    expect(parseTarget('a/referrers/x:1')).toEqual({ kind: 'referrers', name: 'a', digest: 'x:1' })
     expect(parseTarget('a/blobs/x:1')).toEqual({ kind: 'blob', name: 'a', digest: 'x:1' })
     expect(parseTarget('a/blobs/uploads/')).toEqual({ kind: 'uploads', name: 'a' })
     expect(parseTarget('a/blobs/uploads')).toEqual({ kind: 'uploads', name: 'a' })
@@ -15,13 +17,14 @@ describe('parseTarget', () => {
   })
 
   it('knows no others', () => {
-    for (const path of ['a', 'a/b', 'a/tags', 'tags/list', 'a/manifests/', 'a/blobs/', 'blobs/x']) {
+    const words = ['a', 'a/b', 'a/tags', 'tags/list', 'a/manifests/', 'a/blobs/', 'blobs/x']
+    for (const path of [...words, 'referrers/x', 'a/referrers/']) {
       expect(parseTarget(path)).toBeUndefined()
     }
   })
 
   it('takes the last of several endpoint words, since names may contain them', () => {
-    const word = fc.constantFrom('blobs', 'manifests', 'tags', 'list', 'uploads', 'a')
+    const word = fc.constantFrom('blobs', 'manifests', 'referrers', 'tags', 'list', 'uploads', 'a')
     fc.assert(
       fc.property(fc.array(word, { minLength: 1 }), (words) => {
         const name = words.join('/')

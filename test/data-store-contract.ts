@@ -87,6 +87,17 @@ export function dataStoreContract(
       }
     })
 
+    it('is asked for a checkpoint where it records one by itself', async () => {
+      const bytes = noise(4 * mebibyte)
+      const record = async (): Promise<void> => {}
+      const uuid = randomUUID()
+      await using writer = await data.write(uuid, { algorithm: 'sha256', record })
+      for (let round = 1; round <= 24; round++) {
+        await writeAll(writer, bytes)
+        if (round % 8 === 0) expect((await writer.checkpoint()).offset).toBe(writer.end)
+      }
+    })
+
     it('goes on many times, in pieces of any size', async () => {
       const bytes = noise(7 * mebibyte)
       const uuid = randomUUID()

@@ -1,6 +1,6 @@
-import { stat } from 'node:fs/promises'
 import type { Log } from '../../core/log.ts'
 import type { ObjectStore } from '../../core/object-store.ts'
+import { createReadFiles } from './access-file.ts'
 import { readAccessState, type AccessState } from './access-state.ts'
 import { createAuthenticator, type Authenticator } from './authenticate.ts'
 import { createTokenKeys } from './token-keys.ts'
@@ -36,19 +36,17 @@ export interface AccessControlOptions {
 export async function openAccessControl(options: AccessControlOptions): Promise<AccessControl> {
   const { objects, log, checkMs = 5000 } = options
   let { path } = options
-  let state = await readAccessState(path)
-  let seen = await versionsOf(state.paths)
+  let files = createReadFiles(path)
+  let state = await readAccessState(path, files)
   let working = Promise.resolve()
 
   async function read(from: string): Promise<void> {
-    const versions = await versionsOf(state.paths)
-    // Also where it fails: a broken file is complained of once.
-    seen = versions
-    const next = await readAccessState(from)
+    // Also where it fails: a broken file is complained of once, and looked at again.
+    files = createReadFiles(from)
+    const next = await readAccessState(from, files)
     const last = state
     path = from
     state = next
-    seen = await versionsOf(state.paths)
     // Requests at work may still be asking the old providers.
     void close(last)
     log.info({ file: path, rules: state.file.rules.length }, 'access rules reloaded')
@@ -69,7 +67,7 @@ export async function openAccessControl(options: AccessControlOptions): Promise<
   }
 
   async function look(): Promise<void> {
-    if ((await versionsOf(state.paths)) === seen) return
+    if (!(await files.changed())) return
     await reload().catch((error: unknown) =>
       log.error({ err: error, file: path }, 'the new access rules are broken; the old ones stay'),
     )
@@ -77,7 +75,10 @@ export async function openAccessControl(options: AccessControlOptions): Promise<
 
   const watching = setInterval(() => void look(), checkMs)
   watching.unref()
-  const tokens = createTokens({ keys: createTokenKeys(objects), seconds: () => state.file.tokens.seconds })
+  const tokens = createTokens({
+    keys: createTokenKeys(objects),
+    seconds: () => state.file.tokens.seconds,
+  })
   return {
     get state() {
       return state
@@ -91,15 +92,4 @@ export async function openAccessControl(options: AccessControlOptions): Promise<
       await state[Symbol.asyncDispose]()
     },
   }
-}
-
-/** Changes whenever one of the files does, or another one is put in its place. */
-async function versionsOf(paths: readonly string[]): Promise<string> {
-  const versions = paths.map((path) =>
-    stat(path).then(
-      ({ mtimeMs, size, ino }) => `${mtimeMs} ${size} ${ino}`,
-      () => 'gone',
-    ),
-  )
-  return (await Promise.all(versions)).join('\n')
 }

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises'
+import { readFile, stat } from 'node:fs/promises'
 import { dirname, isAbsolute, join } from 'node:path'
 import { parse as parseYaml, YAMLParseError } from 'yaml'
 import { z } from 'zod'
@@ -23,7 +23,10 @@ const who = z.array(
 const pattern = z
   .string()
   .max(255)
-  .regex(/^[a-z0-9._/*?{},[\]-]+$/, 'not a pattern of repository names: a-z 0-9 . _ - / * ? { } [ ]')
+  .regex(
+    /^[a-z0-9._/*?{},[\]-]+$/,
+    'not a pattern of repository names: a-z 0-9 . _ - / * ? { } [ ]',
+  )
 
 const safeUrl = z.string().refine((text) => {
   try {
@@ -73,21 +76,18 @@ const accessFileSchema = z.strictObject({
       robots: z.strictObject({ file: path }).optional(),
       oidc: z.array(oidc).default([]),
       kubernetes: kubernetes.optional(),
-      certificates: z
-        .strictObject({ name: z.enum(certificateNames).default('cn') })
-        .optional(),
+      certificates: z.strictObject({ name: z.enum(certificateNames).default('cn') }).optional(),
     })
     .prefault({}),
   groups: z.record(z.string().regex(/^[A-Za-z0-9._-]+$/, 'not a name'), who).default({}),
-  rules: z
-    .array(
-      z.strictObject({
-        who: who.min(1),
-        repositories: z.array(pattern).min(1),
-        actions: z.array(z.enum(actions)).min(1),
-      }),
-    )
-    .default([]),
+  // Always there: a file that is being written is empty for a moment.
+  rules: z.array(
+    z.strictObject({
+      who: who.min(1),
+      repositories: z.array(pattern).min(1),
+      actions: z.array(z.enum(actions)).min(1),
+    }),
+  ),
   /** Who may read `/metrics` beside those who administer everything. */
   metrics: who.default([]),
   tokens: z
@@ -97,6 +97,8 @@ const accessFileSchema = z.strictObject({
       url: z.url({ protocol: /^https?$/ }).optional(),
     })
     .prefault({}),
+  /** Whose `X-Forwarded-For` is believed. */
+  trustedProxies: z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])).default([]),
   limits: z
     .strictObject({ identity: limit.default(defaultLimit), address: limit.default(defaultLimit) })
     .prefault({}),
@@ -109,23 +111,40 @@ export type Limit = z.output<typeof limit>
 export interface ReadFiles {
   /** A file's text; a relative path is taken from the access file's folder. SETTING_INVALID. */
   text(path: string): Promise<string>
-  /** Every file read so far. */
-  readonly paths: readonly string[]
+  /** True where a file that was read, or could not be, is another one now. */
+  changed(): Promise<boolean>
 }
 
 /** Reads files and remembers which, so that a change of any of them can be seen. */
 export function createReadFiles(accessFile: string): ReadFiles {
-  const paths: string[] = []
+  const versions = new Map<string, string>()
   return {
-    paths,
     async text(path) {
       const full = isAbsolute(path) ? path : join(dirname(accessFile), path)
-      paths.push(full)
+      // Before it is read: what changes meanwhile is then seen later.
+      versions.set(full, await versionOf(full))
       return readFile(full, 'utf8').catch((error: unknown) => {
         const why = error instanceof Error && 'code' in error ? String(error.code) : 'unknown'
         throw new CodedError('SETTING_INVALID', `cannot read ${full}: ${why}`, { cause: error })
       })
     },
+    async changed() {
+      for (const [path, version] of versions) {
+        if ((await versionOf(path)) !== version) return true
+      }
+      return false
+    },
+  }
+}
+
+/** Differs for a file that was written again, or that another one was put in place of. */
+async function versionOf(path: string): Promise<string> {
+  try {
+    const { mtimeMs, size, ino } = await stat(path)
+    return `${mtimeMs} ${size} ${ino}`
+  } catch {
+    // Whoever reads it says why it cannot be read.
+    return 'none'
   }
 }
 

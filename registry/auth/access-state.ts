@@ -1,10 +1,6 @@
 import { CodedError } from '../../core/errors.ts'
-import {
-  createReadFiles,
-  parseAccessFile,
-  type AccessFile,
-  type ReadFiles,
-} from './access-file.ts'
+import { parseAccessFile, type AccessFile, type ReadFiles } from './access-file.ts'
+import { createClientAddresses, type ClientAddresses } from './client-address.ts'
 import { createHtpasswdProvider, parseHtpasswd } from './htpasswd.ts'
 import type { Provider } from './identity.ts'
 import { createKubernetesProvider } from './kubernetes.ts'
@@ -20,13 +16,11 @@ export interface AccessState extends AsyncDisposable {
   /** In the order in which they are asked. */
   readonly providers: readonly Provider[]
   readonly limits: { readonly identity: RequestLimit; readonly address: RequestLimit }
-  /** Every file that was read. */
-  readonly paths: readonly string[]
+  readonly addresses: ClientAddresses
 }
 
-/** Throws SETTING_INVALID naming file and field. */
-export async function readAccessState(path: string): Promise<AccessState> {
-  const files = createReadFiles(path)
+/** Reads `path` and what it names through `files`. Throws SETTING_INVALID naming file and field. */
+export async function readAccessState(path: string, files: ReadFiles): Promise<AccessState> {
   const file = parseAccessFile(await files.text(path), path)
   await using owned = new AsyncDisposableStack()
   const providers = await openProviders(file, files, owned)
@@ -37,7 +31,7 @@ export async function readAccessState(path: string): Promise<AccessState> {
     rules: createRules({ rules: file.rules, groups: file.groups, otherWho: file.metrics }),
     providers,
     limits: { identity: createRequestLimit(identity), address: createRequestLimit(address) },
-    paths: files.paths,
+    addresses: createClientAddresses(file.trustedProxies),
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   }
 }
@@ -50,7 +44,8 @@ async function openProviders(
 ): Promise<Provider[]> {
   const { htpasswd, robots, oidc, kubernetes } = providers
   const opened: Provider[] = []
-  if (robots) opened.push(createRobotProvider(parseRobots(await files.text(robots.file), robots.file)))
+  if (robots)
+    opened.push(createRobotProvider(parseRobots(await files.text(robots.file), robots.file)))
   const prefixes = new Set<string>()
   for (const one of oidc) {
     const prefix = one.prefix ?? `${new URL(one.issuer).host}:`

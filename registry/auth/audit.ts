@@ -15,14 +15,22 @@ interface Change {
  * One line at level info per change that a request made, and at level warn per request that was
  * refused for who sent it. `docs/access.md` lists the events.
  */
-export function registerAudit(app: FastifyInstance, log: Log): void {
+export function registerAudit(
+  app: FastifyInstance,
+  log: Log,
+  addressOf: (request: FastifyRequest) => string,
+): void {
   app.addHook('onResponse', async (request, reply) => {
     const status = reply.raw.statusCode
     const change = describe(request, reply, status)
     if (!change) return
     const facts = factsOf(request.raw)
     const { event, ...where } = change
-    const who = { identity: facts.identity ?? 'unknown', address: request.ip, requestId: facts.id }
+    const who = {
+      identity: facts.identity ?? 'unknown',
+      address: addressOf(request),
+      requestId: facts.id,
+    }
     const outcome = status < 400 ? 'done' : 'refused'
     const line = { audit: event, ...who, outcome, status, ...where, ...auditNotes(request) }
     if (outcome === 'done') log.info(line, 'audit')
@@ -78,7 +86,9 @@ function apiChange(route: string, { params, body }: FastifyRequest, reply: Fasti
   const inPath = Object(params)
   switch (route) {
     case 'POST /v1/imports': {
-      const id = String(reply.getHeader('location') ?? '').split('/').at(-1)
+      const id = String(reply.getHeader('location') ?? '')
+        .split('/')
+        .at(-1)
       return { event: 'import.start', import: id, repository, tag }
     }
     case 'DELETE /v1/imports/:id':

@@ -9,6 +9,7 @@ import {
   certificateIdentity,
   parseAuthorization,
   secretName,
+  type CertifiedPeer,
   type Credentials,
   type Identity,
 } from './identity.ts'
@@ -21,14 +22,14 @@ export interface Sender {
   readonly authorization: string | undefined
   readonly address: string
   /** Undefined where the connection is not TLS. */
-  readonly tls: Pick<TLSSocket, 'authorized' | 'getPeerCertificate'> | undefined
+  readonly tls: CertifiedPeer | undefined
 }
 
-export function senderOf({ headers, ip, raw }: FastifyRequest): Sender {
+export function senderOf({ headers, raw }: FastifyRequest, { addresses }: AccessState): Sender {
   const { socket } = raw
   return {
     authorization: headers.authorization,
-    address: ip,
+    address: addresses.of(socket.remoteAddress, [headers['x-forwarded-for']].flat().join()),
     tls: socket instanceof TLSSocket ? socket : undefined,
   }
 }

@@ -38,8 +38,7 @@ export function createCallerAccess(caller: Caller, rules: AccessRules): Access {
       if (!inScope(action, repository)) throw insufficient(wanted)
     },
     demandSome(action) {
-      if (identity.kind !== 'anonymous' || rules.allowsSome(identity, action)) return
-      throw refusal(identity, action, [])
+      if (!rules.allowsSome(identity, action)) throw refusal(identity, `${action} anything`, [])
     },
     mayFind: (repository) => rules.allows(identity, 'pull', repository),
   }

@@ -1,5 +1,5 @@
 import { createHash, createHmac, randomBytes } from 'node:crypto'
-import type { TLSSocket } from 'node:tls'
+import type { PeerCertificate } from 'node:tls'
 import { CodedError } from '../../core/errors.ts'
 
 export const identityKinds = [
@@ -80,12 +80,19 @@ export const certificateNames = ['cn', 'dns', 'uri', 'email'] as const
 
 const alternatives = { dns: 'DNS', uri: 'URI', email: 'email' } as const
 
+/** The server's end of a TLS connection. */
+export interface CertifiedPeer {
+  /** The client showed a certificate that we trust. */
+  readonly authorized: boolean
+  getPeerCertificate(): Pick<PeerCertificate, 'subject' | 'subjectaltname' | 'valid_to'>
+}
+
 /**
  * The holder of a client certificate that the TLS server has verified; undefined where there is
  * none, or where it has no such field or an ambiguous one.
  */
 export function certificateIdentity(
-  socket: Pick<TLSSocket, 'authorized' | 'getPeerCertificate'>,
+  socket: CertifiedPeer,
   field: (typeof certificateNames)[number],
 ): Identity | undefined {
   if (!socket.authorized) return undefined

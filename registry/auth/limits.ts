@@ -81,8 +81,6 @@ export function tooMany(what: string, seconds: number): CodedError {
 
 /** What one client can be told by: its address, of IPv6 the network that one gets (/64). */
 export function addressName(address: string): string {
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address)?.[1]
-  if (mapped !== undefined) return mapped
   if (!isIPv6(address)) return address
   const [head = '', tail] = address.split('%', 1)[0]?.split('::') ?? []
   const before = head === '' ? [] : head.split(':')

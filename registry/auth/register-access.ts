@@ -4,7 +4,7 @@ import { formatChallenge, formatScope } from '../../core/auth-challenge.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
 import { parseName } from '../../core/reference.ts'
-import { factsOf } from '../request-facts.ts'
+import { factsOf, pathOf } from '../request-facts.ts'
 import { distributionTarget } from '../routes/distribution.ts'
 import type { Target } from '../target.ts'
 import type { AccessControl } from './access-control.ts'
@@ -42,35 +42,37 @@ function refuseUnknown(): never {
  * sends it, and allowed by the rules. Adds `/v2/token` and the audit log.
  */
 export function registerAccess(app: FastifyInstance, access: AccessControl, log: Log): void {
+  // The connection may be gone when the line is written.
+  const senders = new WeakMap<FastifyRequest, string>()
   app.addHook('onRequest', async (request, reply) => {
     setAccess(request, noAccess)
     const how = request.is404 ? 'by-handler' : (request.routeOptions.config.access ?? 'admin')
     if (how === 'open') return
     const { state } = access
     const { address } = state.limits
-    untilAnswered(reply, address.enter(addressName(request.ip)))
+    const sender = senderOf(request, state)
+    senders.set(request, sender.address)
+    untilAnswered(reply, address.enter(addressName(sender.address)))
     // The token service reads who it is where the client writes it.
     if (how === 'token') return
-    const caller = await access.authenticator.identify(senderOf(request), state)
+    const caller = await access.authenticator.identify(sender, state)
     admit(request, reply, caller.identity)
     setAccess(request, createCallerAccess(caller, state.rules))
     if (how === 'distribution') authorise(request, caller)
-    else if (how === 'metrics') requireMetrics(caller)
-    else if (how === 'admin') requireAdmin(caller, request)
+    else if (how === 'metrics') requireAdmin(caller, request.raw, state.file.metrics)
+    else if (how === 'admin') requireAdmin(caller, request.raw, [])
   })
 
   app.addHook('onError', async (request, reply, error) => {
     if (!(error instanceof CodedError)) return
     noteForAudit(request, { code: error.code })
-    const { retryAfterSeconds } = error.detail ?? {}
-    if (retryAfterSeconds !== undefined) reply.header('retry-after', String(retryAfterSeconds))
     if (error.code === 'UNAUTHORIZED') reply.header('www-authenticate', challenge(request, error))
   })
 
   registerTokenService(app, access, (request, identity) => {
     noteIdentity(request, identity)
   })
-  registerAudit(app, log)
+  registerAudit(app, log, (request) => senders.get(request) ?? 'unknown')
 
   function admit(request: FastifyRequest, reply: FastifyReply, identity: Identity): void {
     noteIdentity(request, identity)
@@ -88,6 +90,8 @@ export function registerAccess(app: FastifyInstance, access: AccessControl, log:
       // Clients learn here where tokens are, also those who then ask for one as nobody.
       const isNobody = identity.kind === 'anonymous' && scopes === undefined
       if (isNobody) throw new CodedError('UNAUTHORIZED', 'this registry needs a token')
+    } else if (target.kind === 'extensions') {
+      // The same for everybody.
     } else if (target.kind === 'catalog') {
       const { type, name } = catalogScope
       if (scopes && !includes(scopes, type, name, '*')) throw insufficient([catalogScope])
@@ -99,16 +103,11 @@ export function registerAccess(app: FastifyInstance, access: AccessControl, log:
     }
   }
 
-  function requireMetrics({ identity }: Caller): void {
-    const { rules, file } = access.state
-    if (rules.isAdmin(identity) || rules.matches(identity, file.metrics)) return
-    throw refusal(identity, 'the metrics', [])
-  }
-
-  function requireAdmin({ identity, scopes }: Caller, { method, url }: FastifyRequest): void {
-    // A token of ours is for repositories, never for the server.
-    if (scopes === undefined && access.state.rules.isAdmin(identity)) return
-    throw refusal(identity, `${method} ${url.split('?', 1)[0]?.slice(0, 200)}`, [])
+  /** For what belongs to the server itself; a token of ours is for repositories, never for that. */
+  function requireAdmin({ identity, scopes }: Caller, raw: FastifyRequest['raw'], also: string[]) {
+    const { rules } = access.state
+    const is = rules.isAdmin(identity) || rules.matches(identity, also)
+    if (scopes !== undefined || !is) throw refusal(identity, `${raw.method} ${pathOf(raw)}`, [])
   }
 
   /** Bearer where clients know the token service, Basic for those that know only that. */
@@ -117,7 +116,8 @@ export function registerAccess(app: FastifyInstance, access: AccessControl, log:
       return formatChallenge({ scheme: 'Basic', parameters: { realm: tokenService } })
     }
     const { scope: missing, error } = detail ?? {}
-    const scope = [...new Set([...scopesOf(request), ...[missing ?? []].flat()])].join(' ')
+    const wanted = [...scopesOf(request), ...(typeof missing === 'string' ? [missing] : [])]
+    const scope = [...new Set(wanted)].join(' ')
     return formatChallenge({
       scheme: 'Bearer',
       parameters: {

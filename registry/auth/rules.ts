@@ -103,6 +103,8 @@ export function createRules({ rules, groups, otherWho }: RuleOptions): AccessRul
 
 /** Only `*` means something, and nothing of another provider's names does. */
 function patternOf(who: string): RegExp {
-  const pieces = who.split('*').map((piece) => piece.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`))
+  const pieces = who
+    .split('*')
+    .map((piece) => piece.replaceAll(/[\\^$.*+?()[\]{}|/-]/g, String.raw`\$&`))
   return new RegExp(`^${pieces.join('[^/]*')}$`, 's')
 }

@@ -2,6 +2,7 @@ import type { FastifyInstance, FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { parseScopes } from '../../core/auth-challenge.ts'
 import { CodedError } from '../../core/errors.ts'
+import { sendContinue } from '../request-body.ts'
 import type { AccessControl } from './access-control.ts'
 import { senderOf } from './authenticate.ts'
 import { grant } from './caller-access.ts'
@@ -34,7 +35,11 @@ export function registerTokenService(
       throw new CodedError('REQUEST_INVALID', `at most ${mostScopes} scopes fit into one token`)
     }
     const { state } = access
-    const identity = await access.authenticator.identifyBy(credentials, senderOf(request), state)
+    const identity = await access.authenticator.identifyBy(
+      credentials,
+      senderOf(request, state),
+      state,
+    )
     onIdentified(request, identity)
     const claims = { identity, scopes: grant(identity, scopes, state.rules) }
     const { token, seconds, issuedAt } = await access.tokens.issue(claims)
@@ -48,7 +53,10 @@ export function registerTokenService(
       { parseAs: 'string', bodyLimit: formLimitBytes },
       async (_request: FastifyRequest, body: string) => new URLSearchParams(body),
     )
-    scope.addHook('onRequest', async (_request, reply) => reply.header('cache-control', 'no-store'))
+    scope.addHook('onRequest', async (_request, reply) => {
+      reply.header('cache-control', 'no-store')
+    })
+    scope.addHook('preParsing', async (request, reply) => sendContinue(request, reply))
     scope.get('/v2/token', { config: { access: 'token' } }, (request) => {
       const { searchParams } = new URL(request.url, 'http://localhost')
       const credentials = parseAuthorization(request.headers.authorization)

@@ -29,9 +29,7 @@ const claimsSchema = z.object({
   kind: z.enum(identityKinds),
   sub: z.string(),
   groups: z.array(z.string()).default([]),
-  access: z.array(
-    z.object({ type: z.string(), name: z.string(), actions: z.array(z.string()) }),
-  ),
+  access: z.array(z.object({ type: z.string(), name: z.string(), actions: z.array(z.string()) })),
   exp: z.number(),
 })
 

@@ -45,8 +45,9 @@ export async function collectPointer(
   }
 
   async function remove(dead: Versioned<Pointer>): Promise<Outcome> {
-    await data.delete(dead.record)
+    const { quarantined = false, size } = dead.record
+    if (!quarantined) await data.delete(dead.record)
     await removeDead(objects, key, dead)
-    return { kind: 'removed', bytes: dead.record.size }
+    return quarantined ? { kind: 'kept' } : { kind: 'removed', bytes: size }
   }
 }

@@ -5,6 +5,7 @@ import { digestOf } from '../../core/digest.ts'
 import { startFlawedRegistry, type FlawedRegistry } from '../../test/fixtures/flawed-registry.ts'
 import { startMirrorServer, type MirrorServer } from '../../test/fixtures/mirror-server.ts'
 import { filesIn } from '../../test/fixtures/store-at.ts'
+import type { Storage } from '../data-store.ts'
 
 const blob = randomBytes(3_000_000)
 const digest = digestOf(blob)
@@ -16,7 +17,7 @@ let mirror: MirrorServer
 beforeEach(async () => {
   upstream = await startFlawedRegistry()
   upstream.add({ blob })
-  mirror = await startMirrorServer({ upstream: upstream.origin })
+  mirror = await startMirrorServer([{ upstream: upstream.origin }])
 })
 afterEach(async () => {
   await mirror[Symbol.asyncDispose]()
@@ -33,7 +34,7 @@ const held = () => mirror.store.registry.repository('hub/disk').blobs.stat(diges
 const gets = (): string[] => upstream.asked().filter((asked) => asked.startsWith('GET'))
 
 /** Sends the first half of the blob and leaves the rest to `go()`. */
-function holdBack(): { go(): void; readonly started: Promise<void> } {
+function holdBack(): { go(): void; readonly started: Promise<unknown> } {
   const halfway = Promise.withResolvers<ServerResponse>()
   upstream.flaw((request, response) => {
     if (request.method !== 'GET') return false
@@ -42,7 +43,7 @@ function holdBack(): { go(): void; readonly started: Promise<void> } {
     return true
   })
   return {
-    started: halfway.promise.then(() => {}),
+    started: halfway.promise,
     go: () => void halfway.promise.then((response) => response.end(blob.subarray(1_500_000))),
   }
 }
@@ -135,6 +136,20 @@ describe('a blob on its way from the upstream', () => {
     expect(gets()).toHaveLength(1)
   })
 
+  test('reaches its readers also where the store only takes bytes in order', async () => {
+    await mirror[Symbol.asyncDispose]()
+    const measure = (storage: Storage): Storage => ({ ...storage, files: undefined })
+    mirror = await startMirrorServer([{ upstream: upstream.origin }], { measure })
+    const rest = holdBack()
+    const early = await takeSome(await mirror.get(path), 1_000_000)
+    const late = await takeSome(await mirror.get(path), 1_000_000)
+    rest.go()
+    expect((await early()).equals(blob)).toBe(true)
+    expect((await late()).equals(blob)).toBe(true)
+    await expect.poll(held).toEqual({ size: blob.length })
+    expect(gets()).toHaveLength(1)
+  })
+
   test('still comes for the others where a client goes away', async () => {
     const rest = holdBack()
     const leaving = new AbortController()
@@ -173,96 +188,10 @@ describe('a blob on its way from the upstream', () => {
     const rest = holdBack()
     const open = await mirror.get(path)
     await rest.started
-    const files = async (): Promise<string[]> => filesIn(`${mirror.store.path}/v1/data`)
+    const files = () => filesIn(`${mirror.store.path}/v1/data`)
     expect(await files()).toHaveLength(1)
-    const broken = expect(open.arrayBuffer()).rejects.toThrow()
-    await mirror[Symbol.asyncDispose]()
-    await broken
-    mirror = await startMirrorServer({ upstream: upstream.origin })
-  })
-})
-
-describe('an upstream that breaks off', () => {
-  /** Cuts the first `times` transfers after so many bytes each. */
-  function cut(times: number, { ranges }: { readonly ranges: boolean }): void {
-    let left = times
-    upstream.flaw((request, response) => {
-      if (request.method !== 'GET') return false
-      if (left === 0) {
-        if (ranges) return false
-        response.writeHead(200, { 'content-length': blob.length }).end(blob)
-        return true
-      }
-      left -= 1
-      const start = ranges ? Number(/\d+/.exec(request.headers.range ?? '0')?.[0]) : 0
-      const range = { 'content-range': `bytes ${start}-${blob.length - 1}/${blob.length}` }
-      response.writeHead(start > 0 ? 206 : 200, {
-        'content-length': blob.length - start,
-        ...(start > 0 ? range : {}),
-      })
-      response.write(blob.subarray(start, start + 500_000), () => response.destroy())
-      return true
-    })
-  }
-
-  test.each([1, 3])('%i times is gone on with by range', async (times) => {
-    cut(times, { ranges: true })
-    expect((await pull()).equals(blob)).toBe(true)
-    const ranges = upstream.requests().flatMap(({ headers }) => headers.range ?? [])
-    expect(ranges).toHaveLength(times)
-    await expect.poll(held).toEqual({ size: blob.length })
-  })
-
-  test('and has no ranges is read again, each byte passed on once', async () => {
-    cut(1, { ranges: false })
-    expect((await pull()).equals(blob)).toBe(true)
-    await expect.poll(held).toEqual({ size: blob.length })
-  })
-})
-
-describe('an upstream that sends something else', () => {
-  async function expectCut(response: Response): Promise<void> {
-    await expect(response.arrayBuffer()).rejects.toThrow()
-    await expect.poll(() => filesIn(`${mirror.store.path}/v1/data`)).toEqual([])
-    expect(await held()).toBeUndefined()
-  }
-
-  function send(bytes: Uint8Array, size = bytes.length): void {
-    upstream.flaw((request, response) => {
-      if (request.method !== 'GET') return false
-      response.writeHead(200, { 'content-length': size }).end(bytes)
-      return true
-    })
-  }
-
-  test('of the right length is found out: no client takes it for whole', async () => {
-    send(randomBytes(blob.length))
-    await expectCut(await mirror.get(path))
-    upstream.flaw(undefined)
-    expect((await pull()).equals(blob)).toBe(true)
-  })
-
-  test.each([blob.length - 1, blob.length + 1])('of %i bytes is an error', async (size) => {
-    send(Buffer.concat([blob, Buffer.alloc(1)]).subarray(0, size))
-    expect((await mirror.get(path)).status).toBe(502)
-    expect(gets()).toHaveLength(1)
-  })
-
-  test.each([
-    [404, 502, 1],
-    [403, 403, 1],
-    [500, 502, 3],
-  ])('(%i, though HEAD was 200) is answered %i', async (status, answer, asked) => {
-    upstream.flaw((request, response) => {
-      if (request.method === 'GET') response.writeHead(status).end()
-      return request.method === 'GET'
-    })
-    const response = await mirror.get(path)
-    expect(response.status).toBe(answer)
-    expect(response.headers.get('cache-control')).toBeNull()
-    expect(await response.json()).toMatchObject({ errors: [{ message: expect.any(String) }] })
-    expect(gets()).toHaveLength(asked)
-    upstream.flaw(undefined)
-    expect((await pull()).equals(blob)).toBe(true)
+    await mirror.closeMirrors()
+    await expect(open.arrayBuffer()).rejects.toThrow('terminated')
+    expect(await files()).toEqual([])
   })
 })

@@ -1,42 +1,37 @@
 import { LRUCache } from 'lru-cache'
 import { digestAlgorithm, type Digest } from '../../core/digest.ts'
-import type { ErrorCode } from '../../core/error-codes.ts'
-import { CodedError, toCodedError } from '../../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
-import type { Blobs, ByteRange } from '../../core/registry.ts'
+import type { ByteRange } from '../../core/registry.ts'
 import { observed, type Bytes } from '../../core/streams.ts'
-import { blobUnknown, type StoreRegistry } from '../store-registry.ts'
+import type { FoundBlob, StoredBlobs, StoreRegistry } from '../store-registry.ts'
 import { startFill, type BlobFill } from './blob-fill.ts'
 import type { MirrorMetrics } from './metrics.ts'
 import { createSingleFlight } from './single-flight.ts'
 import type { UpstreamRepository } from './upstream.ts'
 
-/** So long the upstream's word on a blob holds: whether it has it, and its length. */
+/** So long the upstream's word on the length of a blob holds. */
 const wordHoldsMs = 60_000
+/** So long its "there is none" holds: who has just pushed it there waits no longer. */
+const absentMs = 10_000
 /** Blobs whose length, or whose repository, is remembered. */
 const remembered = 10_000
 
 /** One repository of a mirror: the blobs held of it here, and where they come from. */
 export interface MirroredBlobs {
   readonly name: string
-  readonly held: Blobs
+  readonly held: StoredBlobs
   readonly upstream: UpstreamRepository
 }
 
-type ReadOptions = Parameters<Blobs['read']>[1]
-
 /** Disposing gives up the fills at work and waits for their end. */
 export interface BlobCache extends AsyncDisposable {
-  stat(
-    repository: MirroredBlobs,
-    digest: Digest,
-  ): Promise<{ readonly size: number } | undefined>
   /**
-   * A held blob from the store. A whole one that is not held fills the store meanwhile, once for
-   * all readers; a part of one is passed on from the upstream and not kept, unless a fill at work
-   * has come that far.
+   * A blob as the upstream has it. One that is held is read from the store. A whole one that is
+   * not fills the store meanwhile, once for all its readers; a part of one is passed on from the
+   * upstream and not kept, unless a fill at work has come that far.
    */
-  read(repository: MirroredBlobs, digest: Digest, options: ReadOptions): Bytes
+  find(repository: MirroredBlobs, digest: Digest): Promise<FoundBlob | undefined>
 }
 
 export interface BlobCacheParts {
@@ -48,31 +43,38 @@ export interface BlobCacheParts {
   readonly patienceMs: number
 }
 
-interface MissingRead {
+interface Missing {
+  readonly repository: MirroredBlobs
+  readonly digest: Digest
   readonly size: number
-  readonly range: ByteRange
-  readonly signal: AbortSignal
-  readonly running: Promise<BlobFill> | undefined
 }
 
-export function createBlobCache({ local, metrics, log, patienceMs }: BlobCacheParts): BlobCache {
-  const fills = new Map<string, { readonly stop: AbortController; readonly fill: Promise<BlobFill> }>()
+interface RunningFill {
+  readonly stop: AbortController
+  /** Rejects where the store refuses the bytes before the first one. */
+  readonly fill: Promise<BlobFill>
+}
+
+export function createBlobCache(parts: BlobCacheParts): BlobCache {
+  const { local, metrics, log, patienceMs } = parts
+  const fills = new Map<string, RunningFill>()
   const sizes = new LRUCache<string, number | 'absent'>({ max: remembered, ttl: wordHoldsMs })
   const holders = new LRUCache<Digest, string>({ max: remembered })
   const fly = createSingleFlight<number | undefined>()
 
-  async function askSize({ upstream }: MirroredBlobs, digest: Digest, id: string) {
-    const found = await upstream.statBlob(digest)
-    sizes.set(id, found?.size ?? 'absent')
-    return found?.size
-  }
+  const idOf = ({ name }: MirroredBlobs, digest: Digest): string => `${name}@${digest}`
 
   /** Length of a blob that is not held; `undefined` where the upstream has none. */
   async function sizeAtUpstream(repository: MirroredBlobs, digest: Digest) {
-    const id = `${repository.name}@${digest}`
+    const id = idOf(repository, digest)
     const known = sizes.get(id)
-    if (known === 'absent') return undefined
-    return known ?? (await fly(id, () => askSize(repository, digest, id)))
+    if (known !== undefined) return known === 'absent' ? undefined : known
+    return fly(id, async () => {
+      const found = await repository.upstream.statBlob(digest)
+      if (found) sizes.set(id, found.size)
+      else sizes.set(id, 'absent', { ttl: absentMs })
+      return found?.size
+    })
   }
 
   /**
@@ -81,64 +83,62 @@ export function createBlobCache({ local, metrics, log, patienceMs }: BlobCachePa
    */
   async function mountHeld({ name }: MirroredBlobs, digest: Digest): Promise<boolean> {
     const from = holders.get(digest)
-    return from !== undefined && from !== name && local.mountBlob(digest, { from, to: name })
+    if (from === undefined || from === name) return false
+    return local.mountBlob(digest, { from, to: name, mayPull: () => true })
   }
 
   function received(bytes: Bytes): Bytes {
     return observed(bytes, (chunk) => metrics.received(chunk.length))
   }
 
-  async function open(
-    { name, held, upstream }: MirroredBlobs,
-    { digest, size, stop }: { digest: Digest; size: number; stop: AbortController },
-  ): Promise<BlobFill> {
+  async function openFill(missing: Missing, stop: AbortController): Promise<BlobFill> {
+    const { repository, digest, size } = missing
+    const { held, upstream, name } = repository
     const { signal } = stop
     const writer = await held.create({ signal, expectedBytes: size, readBack: true })
-    const whole = { start: 0, end: size }
-    const fill = startFill({
+    const range = { start: 0, end: size }
+    holders.set(digest, name)
+    return startFill({
       digest,
       size,
       writer,
       stop,
       patienceMs,
-      source: received(upstream.readBlob(digest, { size, range: whole, signal })),
-      readStored: (range, signal) => held.read(digest, { range, signal }),
+      source: received(upstream.readBlob(digest, { size, range, signal })),
+      readStored: (part, reading) => held.read(digest, { range: part, signal: reading }),
     })
-    void fill.ended.then(() => holders.set(digest, name))
-    return fill
   }
 
-  /** The fill at work, or a new one; rejects where the store refuses the bytes. */
-  function fillOf(repository: MirroredBlobs, digest: Digest, size: number): Promise<BlobFill> {
-    const id = `${repository.name}@${digest}`
+  function fillOf(missing: Missing): RunningFill {
+    const id = idOf(missing.repository, missing.digest)
     const running = fills.get(id)
-    if (running) return running.fill
+    if (running) return running
     const stop = new AbortController()
-    const fill = open(repository, { digest, size, stop })
-    fills.set(id, { stop, fill })
+    const started = { stop, fill: openFill(missing, stop) }
+    fills.set(id, started)
     const forget = (): boolean => fills.delete(id)
-    fill.then(({ ended }) => ended).then(forget, forget)
-    return fill
+    started.fill.then(({ ended }) => ended).then(forget, forget)
+    return started
   }
 
-  /** `running`: the fill that was at work when the blob was not held. */
+  function noteRefusal({ repository: { name }, digest }: Missing, error: unknown): void {
+    log.warn({ err: error, name, digest }, 'cannot keep a mirrored blob; it is passed on')
+  }
+
+  /** `running`: the fill that was at work when the blob was found not to be held. */
   async function* readMissing(
-    repository: MirroredBlobs,
-    digest: Digest,
-    { size, range, signal, running }: MissingRead,
+    missing: Missing,
+    running: RunningFill | undefined,
+    range: ByteRange,
+    signal: AbortSignal,
   ): AsyncGenerator<Uint8Array, void> {
+    const { repository, digest, size } = missing
     const isWhole = range.start === 0 && range.end === size
-    let at = range.start
-    const cannotKeep = (error: unknown): void => {
-      log.warn({ err: error, name: repository.name, digest }, 'cannot keep a mirrored blob')
-    }
     // The store verifies by sha256 only.
     const mayFill = isWhole && digestAlgorithm(digest) === 'sha256'
-    const filling = running ?? (mayFill ? fillOf(repository, digest, size) : undefined)
-    const fill = await filling?.catch((error: unknown) => {
-      if (!isRefusal(error, 'STORAGE_FULL', 'DENIED')) throw error
-      cannotKeep(error)
-    })
+    const filling = running ?? (mayFill ? fillOf(missing) : undefined)
+    const fill = await filling?.fill.catch((error: unknown) => noteRefusal(missing, error))
+    let at = range.start
     if (fill && (isWhole || fill.filled >= at)) {
       metrics.request('blob', running ? 'hit' : 'miss')
       try {
@@ -148,8 +148,8 @@ export function createBlobCache({ local, metrics, log, patienceMs }: BlobCachePa
         }
         return
       } catch (error) {
-        if (!isRefusal(error, 'STORAGE_FULL')) throw error
-        cannotKeep(error)
+        if (!fill.isRefused || signal.aborted) throw error
+        noteRefusal(missing, error)
       }
     }
     metrics.request('blob', 'passed')
@@ -157,31 +157,34 @@ export function createBlobCache({ local, metrics, log, patienceMs }: BlobCachePa
     yield* received(repository.upstream.readBlob(digest, { size, range: rest, signal }))
   }
 
+  function heldBlob({ size, read }: FoundBlob): FoundBlob {
+    return {
+      size,
+      read(range, signal) {
+        metrics.request('blob', 'hit')
+        return read(range, signal)
+      },
+    }
+  }
+
   return {
-    async stat(repository, digest) {
-      const held = await repository.held.stat(digest)
-      if (held) return held
-      const size = await sizeAtUpstream(repository, digest)
-      return size === undefined ? undefined : { size }
-    },
-    async *read(repository, digest, options) {
-      const { name, held } = repository
+    async find(repository, digest) {
       // Looked for first: one that ends in between has stored the blob by then.
-      const running = fills.get(`${name}@${digest}`)?.fill
-      if (await held.stat(digest)) {
-        metrics.request('blob', 'hit')
-        yield* held.read(digest, options)
-        return
-      }
+      const running = fills.get(idOf(repository, digest))
+      const held = await repository.held.find(digest)
+      if (held) return heldBlob(held)
       const size = await sizeAtUpstream(repository, digest)
-      if (size === undefined) throw blobUnknown(name, digest)
-      if (await mountHeld(repository, digest)) {
-        metrics.request('blob', 'hit')
-        yield* held.read(digest, options)
-        return
+      if (size === undefined) return undefined
+      if (!running && (await mountHeld(repository, digest))) {
+        const mounted = await repository.held.find(digest)
+        if (mounted) return heldBlob(mounted)
       }
-      const { range = { start: 0, end: size }, signal } = options
-      yield* readMissing(repository, digest, { size, range, signal, running })
+      const missing = { repository, digest, size }
+      const whole = { start: 0, end: size }
+      return {
+        size,
+        read: (range = whole, signal) => readMissing(missing, running, range, signal),
+      }
     },
     async [Symbol.asyncDispose]() {
       const reason = new CodedError('UNAVAILABLE', 'the server is stopping')
@@ -190,9 +193,4 @@ export function createBlobCache({ local, metrics, log, patienceMs }: BlobCachePa
       await Promise.allSettled(running.map(async ({ fill }) => (await fill).ended))
     },
   }
-}
-
-/** The store or a quota is full: the client gets the blob nevertheless. */
-function isRefusal(error: unknown, ...codes: ErrorCode[]): boolean {
-  return codes.includes(toCodedError(error).code)
 }

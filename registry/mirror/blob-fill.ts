@@ -1,21 +1,23 @@
 import type { Digest } from '../../core/digest.ts'
 import { CodedError, toCodedError } from '../../core/errors.ts'
 import type { BlobWriter, ByteRange } from '../../core/registry.ts'
-import type { Bytes } from '../../core/streams.ts'
+import { inPieces, type Bytes } from '../../core/streams.ts'
+import { bufferBytes } from '../buffers.ts'
 
 /** Bytes a reader takes at a time. */
 const readBytes = 256 * 1024
 
 /** A blob on its way from the upstream into the store, read by clients while it grows. */
 export interface BlobFill {
-  readonly size: number
   /** Bytes that are here already. */
   readonly filled: number
   /**
-   * The bytes as they come. The blob's last byte only comes once all of them are verified and
-   * stored: nobody takes a wrong blob for a whole one. A fill that fails rejects with its reason.
+   * The bytes as they come. The last byte of the blob only comes once all of them are verified:
+   * nobody takes a wrong blob for a whole one. Rejects with the reason where the fill fails.
    */
   read(range: ByteRange, signal: AbortSignal): AsyncGenerator<Uint8Array, void>
+  /** True where it has failed because the store cannot take the bytes. */
+  readonly isRefused: boolean
   /** Resolves at the end, however it ends. */
   readonly ended: Promise<void>
 }
@@ -35,11 +37,13 @@ export interface BlobFillParts {
   readonly readStored: (range: ByteRange, signal: AbortSignal) => Bytes
 }
 
-type State = 'filling' | 'stored' | { readonly failure: unknown }
+/** `verified`: all bytes are here, have the digest, and are being made durable. */
+type State = 'filling' | 'verified' | 'stored' | { readonly failure: unknown }
 
 export function startFill(parts: BlobFillParts): BlobFill {
   const { digest, size, writer, source, stop, patienceMs, readStored } = parts
   let state: State = 'filling'
+  let isRefused = false
   let filled = 0
   let readers = 0
   let giveUp: NodeJS.Timeout | undefined
@@ -59,25 +63,29 @@ export function startFill(parts: BlobFillParts): BlobFill {
     return running
   }
 
-  async function store(): Promise<void> {
-    const written = await writer.finish()
-    if (written.digest !== digest) {
-      throw new CodedError(
-        'UPSTREAM_UNAVAILABLE',
-        `the upstream sent ${written.size} bytes that have the digest ${written.digest} where ${digest} was asked for; nothing of it is kept`,
-      )
+  /** What fails here is the store's refusal, not the upstream's. */
+  async function storing<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call()
+    } catch (error) {
+      isRefused = true
+      throw error
     }
-    await writer.commit()
   }
 
   async function fill(): Promise<void> {
     try {
-      for await (const chunk of source) {
-        await inTurn(() => writer.write(chunk))
+      // Large pieces: each is written, and may then be read, on its own.
+      for await (const chunk of inPieces(source, bufferBytes)) {
+        await storing(() => inTurn(() => writer.write(chunk)))
         filled += chunk.length
         wake()
       }
-      await inTurn(store)
+      const written = await storing(() => inTurn(() => writer.finish()))
+      if (written.digest !== digest) throw damaged(digest, written)
+      state = 'verified'
+      wake()
+      await storing(() => writer.commit())
       state = 'stored'
     } catch (error) {
       state = { failure: error }
@@ -99,27 +107,35 @@ export function startFill(parts: BlobFillParts): BlobFill {
     }, patienceMs)
   }
 
+  const isGrowing = (): boolean => state === 'filling' || state === 'verified'
+
+  const nextChange = (): Promise<void> => new Promise((resume) => waiting.push(resume))
+
   /** Bytes from `at` on that are here; none where it has ended, which `state` then says. */
   async function take(at: number, end: number, signal: AbortSignal): Promise<Uint8Array> {
-    for (;;) {
+    while (isGrowing()) {
       signal.throwIfAborted()
-      if (state !== 'filling') return new Uint8Array()
-      const ready = Math.min(end, filled, size - 1, at + readBytes) - at
-      if (ready <= 0) {
-        await new Promise<void>((resume) => waiting.push(resume))
-        continue
+      const readable = state === 'filling' ? Math.min(filled, size - 1) : size
+      const length = Math.min(end, readable, at + readBytes) - at
+      if (length > 0) {
+        try {
+          return await inTurn(() => writer.readAt(at, length))
+        } catch (error) {
+          // A writer that has stored the bytes lets go of them a moment before it says so.
+          if (state === 'filling') throw error
+        }
       }
-      const bytes = await inTurn(async () =>
-        state === 'filling' ? writer.readAt(at, ready) : new Uint8Array(),
-      )
-      if (bytes.length > 0) return bytes
+      if (isGrowing()) await nextChange()
     }
+    return new Uint8Array()
   }
 
   return {
-    size,
     get filled() {
       return filled
+    },
+    get isRefused() {
+      return isRefused
     },
     ended,
     async *read({ start, end }, signal) {
@@ -142,4 +158,11 @@ export function startFill(parts: BlobFillParts): BlobFill {
       }
     },
   }
+}
+
+function damaged(expected: Digest, { digest, size }: { digest: Digest; size: number }): CodedError {
+  return new CodedError(
+    'UPSTREAM_UNAVAILABLE',
+    `the upstream sent ${size} bytes that have the digest ${digest} where ${expected} was asked for; nothing of it is kept`,
+  )
 }

@@ -3,7 +3,11 @@ import { randomBytes } from 'node:crypto'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { digestOf } from '../../core/digest.ts'
 import { mediaTypes } from '../../core/manifest.ts'
-import { startFlawedRegistry, type Flaw, type FlawedRegistry } from '../../test/fixtures/flawed-registry.ts'
+import {
+  startFlawedRegistry,
+  type Flaw,
+  type FlawedRegistry,
+} from '../../test/fixtures/flawed-registry.ts'
 import { startMirrorServer, type MirrorServer } from '../../test/fixtures/mirror-server.ts'
 import { smallImage } from '../../test/fixtures/small-image.ts'
 
@@ -25,14 +29,19 @@ afterEach(async () => {
 })
 
 const start = async (ttl: number): Promise<void> => {
-  mirror = await startMirrorServer({ upstream: upstream.origin, ttl })
+  mirror = await startMirrorServer([{ upstream: upstream.origin, ttl }])
 }
 
 async function pull(path = byTag) {
   const response = await mirror.get(path)
   const bytes = Buffer.from(await response.arrayBuffer())
   const { status, headers } = response
-  return { status, digest: headers.get('docker-content-digest'), bytes, warning: headers.get('warning') }
+  return {
+    status,
+    digest: headers.get('docker-content-digest'),
+    bytes,
+    warning: headers.get('warning'),
+  }
 }
 
 const answering =
@@ -189,8 +198,20 @@ describe('what is not held and cannot be had', () => {
     expect((await pull()).status).toBe(200)
   })
 
+  test('for a time that the upstream names is answered with that time', async () => {
+    upstream.flaw((_request, response) => {
+      response.writeHead(429, { 'retry-after': '17' }).end()
+      return true
+    })
+    const response = await mirror.get(byTag)
+    expect(response.headers.get('retry-after')).toBe('17')
+  })
+
   test.each<[string, (response: ServerResponse) => void]>([
-    ['other bytes than the digest asked for', (response) => manifestHead(response).end(two.manifest)],
+    [
+      'other bytes than the digest asked for',
+      (response) => manifestHead(response).end(two.manifest),
+    ],
     ['what is no manifest', (response) => manifestHead(response).end('<html>')],
     ['a manifest without end', (response) => manifestHead(response).end(Buffer.alloc(5_000_000))],
     ['a part', (response) => manifestHead(response, 5000).write('{', () => response.destroy())],

@@ -11,8 +11,8 @@ import type { UpstreamRepository } from './upstream.ts'
 
 /** An upstream that could not be asked about a tag is not asked again for so long. */
 const failurePauseMs = 30_000
-/** So long the upstream's "there is none" holds. */
-const absentMs = 30_000
+/** So long the upstream's "there is none" holds: who has just pushed it there waits no longer. */
+const absentMs = 10_000
 /** References whose state is remembered. */
 const remembered = 100_000
 
@@ -32,10 +32,7 @@ export interface ManifestCache {
    * upstream was asked, at most once in the time to live, or as held with a `warning` where that
    * cannot be asked. Callers at the same time share one request.
    */
-  get(
-    repository: MirroredManifests,
-    reference: Reference,
-  ): Promise<StoredManifest | undefined>
+  get(repository: MirroredManifests, reference: Reference): Promise<StoredManifest | undefined>
 }
 
 export interface ManifestCacheParts {

@@ -1,7 +1,7 @@
 import { Counter, type Registry } from '@prometheus-io/client'
 
 /** What clients of a mirror ask for. */
-export type Kind = 'manifest' | 'blob' | 'tags'
+export type Kind = 'manifest' | 'blob' | 'listing'
 
 /**
  * `hit`: held here. `miss`: taken from the upstream. `stale`: held here, and the upstream could not

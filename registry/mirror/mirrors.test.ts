@@ -7,6 +7,7 @@ import { startFlawedRegistry, type FlawedRegistry } from '../../test/fixtures/fl
 import { startMirrorServer, type MirrorServer } from '../../test/fixtures/mirror-server.ts'
 import { smallImage } from '../../test/fixtures/small-image.ts'
 import { startWebServer } from '../../test/fixtures/web-server.ts'
+import type { MirrorSettings } from './settings.ts'
 
 const image = smallImage(randomBytes(1000), 'one')
 const other = smallImage(randomBytes(1000), 'two')
@@ -22,8 +23,8 @@ beforeEach(async () => {
 })
 afterEach(() => owned.disposeAsync())
 
-async function start(settings: Partial<Parameters<typeof startMirrorServer>[0]> = {}) {
-  mirror = owned.use(await startMirrorServer({ upstream: upstream.origin, ...settings }))
+async function start(settings: Partial<MirrorSettings> = {}) {
+  mirror = owned.use(await startMirrorServer([{ upstream: upstream.origin, ...settings }]))
 }
 
 async function status(path: string, init: RequestInit = {}): Promise<number> {
@@ -37,7 +38,12 @@ describe('a mirror takes nothing', () => {
 
   test.each<[string, string, string, string?]>([
     ['an upload', 'POST', '/v2/hub/disk/blobs/uploads/'],
-    ['a whole blob', 'POST', `/v2/hub/disk/blobs/uploads/?digest=${digestOf(Buffer.from('a'))}`, 'a'],
+    [
+      'a whole blob',
+      'POST',
+      `/v2/hub/disk/blobs/uploads/?digest=${digestOf(Buffer.from('a'))}`,
+      'a',
+    ],
     ['a mount', 'POST', `/v2/hub/disk/blobs/uploads/?mount=${image.layer}&from=own`],
     ['a manifest', 'PUT', '/v2/hub/disk/manifests/v1', Buffer.from(image.manifest).toString()],
   ])('%s is refused', async (_what, method, path, body) => {
@@ -68,10 +74,10 @@ describe('names', () => {
   test('belong to the mirror with the longest prefix', async () => {
     const second = owned.use(await startFlawedRegistry())
     mirror = owned.use(
-      await startMirrorServer(
+      await startMirrorServer([
         { prefix: 'hub', upstream: upstream.origin },
         { prefix: 'hub/inner', upstream: second.origin },
-      ),
+      ]),
     )
     await status('/v2/hub/inner/disk/manifests/v1')
     expect(upstream.asked()).toEqual([])
@@ -110,7 +116,8 @@ describe('tags', () => {
   test('are those of the upstream, in byte order and pages', async () => {
     await start({ ttl: 60_000 })
     for (const tag of ['b', 'B', '_x', '10']) upstream.tag(tag, image)
-    const list = async (query: string) => (await mirror.get(`/v2/hub/disk/tags/list${query}`)).json()
+    const list = async (query: string) =>
+      (await mirror.get(`/v2/hub/disk/tags/list${query}`)).json()
     expect(await list('')).toEqual({ name: 'hub/disk', tags: ['10', 'B', '_x', 'b', 'v1'] })
     expect(await list('?n=2&last=B')).toMatchObject({ tags: ['_x', 'b'] })
     expect(await list('?last=v1')).toMatchObject({ tags: [] })

@@ -1,16 +1,18 @@
+import { isDeepStrictEqual } from 'node:util'
 import type { Registry as MetricsRegistry } from '@prometheus-io/client'
 import type { Log } from '../../core/log.ts'
 import type { Store } from '../store.ts'
-import type { StoreRegistry } from '../store-registry.ts'
 import { evictUnused } from './eviction.ts'
 import { createMirrorMetrics } from './metrics.ts'
-import { createMirror, readOnly, type Mirror } from './mirror.ts'
+import { createMirror, type Mirror } from './mirror.ts'
 import { createPullTimes } from './pull-times.ts'
 import type { MirrorSettings } from './settings.ts'
 import { openUpstreamClient } from './upstream-client.ts'
 import { readUpstream } from './upstream-name.ts'
+import { withMirrors } from './with-mirrors.ts'
 
 const hourMs = 60 * 60 * 1000
+const defaultPatienceMs = 5 * 60 * 1000
 
 /** The mirrors of this server. Disposing gives up the transfers from upstreams at work. */
 export interface Mirrors extends AsyncDisposable {
@@ -23,6 +25,8 @@ export interface Mirrors extends AsyncDisposable {
   resolveNamespace(url: string): string
   /** Removes what nobody has pulled for the time in the settings; it also does so every hour. */
   evict(): Promise<void>
+  /** Goes on with these; mirrors whose settings are as before are not disturbed. */
+  reload(settings: readonly MirrorSettings[]): Promise<void>
 }
 
 export interface MirrorsDeps {
@@ -36,96 +40,82 @@ export interface MirrorsDeps {
   readonly patienceMs?: number
 }
 
-interface PlacedMirror {
+/** A mirror with what it was made from. */
+interface PlacedMirror extends AsyncDisposable {
+  readonly settings: MirrorSettings
   readonly mirror: Mirror
-  readonly prefix: string
-  readonly host: string
 }
 
 /** Throws SETTING_INVALID where a password or certificate cannot be read. */
 export async function openMirrors(
   settings: readonly MirrorSettings[],
-  { store, env, metrics, log, now = Date.now, patienceMs = 5 * 60_000 }: MirrorsDeps,
+  { store, env, metrics, log, now = Date.now, patienceMs = defaultPatienceMs }: MirrorsDeps,
 ): Promise<Mirrors> {
-  await using owned = new AsyncDisposableStack()
   const metricsOf = createMirrorMetrics(metrics)
   const pulls = createPullTimes(store.objects, now)
   const local = store.registry
-  const mirrors: PlacedMirror[] = []
-  for (const setting of settings) {
+  let placed: readonly PlacedMirror[] = []
+
+  async function place(setting: MirrorSettings): Promise<PlacedMirror> {
+    await using owned = new AsyncDisposableStack()
     const { prefix, ttl: ttlMs } = setting
     const names = readUpstream(setting.upstream)
     const http = owned.use(await openUpstreamClient(names, setting, env))
     const shared = { http, local, pulls, metrics: metricsOf(prefix), log, patienceMs }
     const mirror = owned.use(createMirror({ prefix, names, ttlMs, ...shared }))
-    mirrors.push({ mirror, prefix, host: names.host })
+    const stack = owned.move()
+    return { settings: setting, mirror, [Symbol.asyncDispose]: () => stack.disposeAsync() }
   }
-  // A longer prefix is inside a shorter one.
-  mirrors.sort((one, other) => other.prefix.length - one.prefix.length)
+
+  async function reload(wanted: readonly MirrorSettings[]): Promise<void> {
+    const before = placed
+    const next: PlacedMirror[] = []
+    try {
+      for (const setting of wanted) {
+        const same = before.find((one) => isDeepStrictEqual(one.settings, setting))
+        next.push(same ?? (await place(setting)))
+      }
+    } catch (error) {
+      await dispose(next.filter((one) => !before.includes(one)))
+      throw error
+    }
+    // A longer prefix is inside a shorter one.
+    placed = next.toSorted((a, b) => b.settings.prefix.length - a.settings.prefix.length)
+    await dispose(before.filter((one) => !placed.includes(one)))
+  }
 
   async function evict(): Promise<void> {
-    for (const { prefix, unusedFor } of settings) {
+    for (const { settings: setting } of placed) {
+      const { prefix, unusedFor } = setting
       const evicted = await evictUnused(prefix, now() - unusedFor, { local, pulls, log })
       if (evicted > 0) log.info({ mirror: prefix, evicted }, 'evicted manifests that nobody pulls')
     }
   }
 
+  await reload(settings)
   const evicting = setInterval(() => {
     evict().catch((error: unknown) => log.error({ err: error }, 'cannot look for unused manifests'))
   }, hourMs)
   evicting.unref()
-  owned.defer(() => clearInterval(evicting))
 
-  const stack = owned.move()
   return {
-    store: withMirrors(store, mirrors),
-    resolveNamespace: (url) => resolveNamespace(url, mirrors),
+    store: withMirrors(store, (name) => placed.find((one) => one.mirror.has(name))?.mirror),
+    resolveNamespace(url) {
+      for (const { mirror } of placed) {
+        const resolved = mirror.resolveNamespace(url)
+        if (resolved !== undefined) return resolved
+      }
+      return url
+    },
     evict,
-    [Symbol.asyncDispose]: () => stack.disposeAsync(),
-  }
-}
-
-function withMirrors(store: Store, mirrors: readonly PlacedMirror[]): Store {
-  const { registry: local, uploads } = store
-  const find = (name: string): PlacedMirror | undefined =>
-    mirrors.find(({ prefix }) => name.startsWith(`${prefix}/`))
-
-  function requireWritable(name: string): void {
-    const found = find(name)
-    if (found) throw readOnly(name, found.prefix, found.host)
-  }
-
-  const registry: StoreRegistry = {
-    ...local,
-    repository(name) {
-      const repository = local.repository(name)
-      return find(name)?.mirror.repository(repository) ?? repository
-    },
-    async mountBlob(digest, names) {
-      requireWritable(names.to)
-      return local.mountBlob(digest, names)
-    },
-  }
-  return {
-    ...store,
-    registry,
-    uploads: {
-      ...uploads,
-      get openCount() {
-        return uploads.openCount
-      },
-      async create(name, expectedBytes) {
-        requireWritable(name)
-        return uploads.create(name, expectedBytes)
-      },
+    reload,
+    async [Symbol.asyncDispose]() {
+      clearInterval(evicting)
+      await dispose(placed)
     },
   }
 }
 
-function resolveNamespace(url: string, mirrors: readonly PlacedMirror[]): string {
-  const [, path, query] = /^\/v2\/([^?]+)\?(.+)$/.exec(url) ?? []
-  if (path === undefined || query === undefined) return url
-  const host = new URLSearchParams(query).get('ns')
-  const found = mirrors.find((mirror) => mirror.host === host)
-  return found ? `/v2/${found.prefix}/${path}?${query}` : url
+async function dispose(mirrors: readonly AsyncDisposable[]): Promise<void> {
+  await Promise.all(mirrors.map((one) => one[Symbol.asyncDispose]()))
 }

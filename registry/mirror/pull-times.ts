@@ -57,7 +57,11 @@ export function createPullTimes(objects: ObjectStore, now: () => number): PullTi
     const hour = hourNow()
     await objects.put(folderOf(name, digest) + String(hour), new Uint8Array(), 'always')
     noted.set(`${name}@${digest}`, hour)
-    await deleteHours(name, digest, earlier.filter((one) => one < hour))
+    await deleteHours(
+      name,
+      digest,
+      earlier.filter((one) => one < hour),
+    )
   }
 
   return {

@@ -48,7 +48,9 @@ export async function* readUpstreamBlob(
 
 /** False where the upstream has said that it will not give the bytes. */
 function mayPass({ retryable, cause }: CodedError): boolean {
-  return retryable && (!(cause instanceof CodedError) || cause.retryable)
+  return (
+    retryable && (!(cause instanceof CodedError) || cause.retryable || cause.code === 'UNKNOWN')
+  )
 }
 
 /** One attempt; never more bytes than asked for. */
@@ -86,5 +88,8 @@ function skipBytes({ statusCode, headers }: Dispatcher.ResponseData, start: numb
   }
   const length = headers['content-length']
   if (length === undefined || Number(length) === size) return start
-  throw new CodedError('SIZE_INVALID', `it sent ${length} bytes where it said ${size} before`)
+  throw new CodedError(
+    'SIZE_INVALID',
+    `it sent ${String(length)} bytes where it said ${size} before`,
+  )
 }

@@ -4,7 +4,12 @@ import type { HttpClient, SendOptions } from '../../core/http-client.ts'
 import type { MirrorMetrics } from './metrics.ts'
 
 /** The head of an answer has to come within this time; its bytes may then take any time. */
-const patienceMs = 30_000
+const defaultPatienceMs = 30_000
+
+export interface UpstreamOptions extends SendOptions {
+  /** The head has to come within this time; half a minute unless said. */
+  readonly patienceMs?: number
+}
 
 /** Sends requests to one upstream registry; failures are the mirror's own, and counted. */
 export interface UpstreamRequests {
@@ -14,7 +19,7 @@ export interface UpstreamRequests {
    * An answer with one of the accepted statuses; the caller consumes or dumps its body. Throws
    * UPSTREAM_UNAVAILABLE, DENIED where the upstream refuses, TOOMANYREQUESTS where it says so.
    */
-  send(path: string, options: SendOptions): Promise<Dispatcher.ResponseData>
+  send(path: string, options: UpstreamOptions): Promise<Dispatcher.ResponseData>
   /** The failure of a request that went wrong after its answer began. */
   failed(error: unknown, path: string): CodedError
 }
@@ -36,7 +41,7 @@ export function createUpstreamRequests(
   return {
     host,
     failed,
-    async send(path, options) {
+    async send(path, { patienceMs = defaultPatienceMs, ...options }) {
       const { signal } = options
       const patience = new AbortController()
       const timer = setTimeout(() => {
@@ -60,11 +65,12 @@ export function createUpstreamRequests(
  * for credentials that are not its to give.
  */
 function translate(error: unknown, what: string): CodedError {
-  const { code, message } = toCodedError(error)
+  const { code, message, detail = {} } = toCodedError(error)
   const said = code === 'UNKNOWN' && error instanceof Error ? error.message : message
   if (code === 'TOOMANYREQUESTS') {
     return new CodedError(code, `the upstream limits requests for ${what}: ${said}`, {
       cause: error,
+      detail,
     })
   }
   if (code === 'UNAUTHORIZED' || code === 'DENIED') {

@@ -1,15 +1,19 @@
 import type { Dispatcher } from 'undici'
+import { z } from 'zod'
 import { digestAlgorithm, digestOf, parseDigest, type Digest } from '../../core/digest.ts'
 import { mediaTypes, parseManifest } from '../../core/manifest.ts'
 import { formatReference, type Reference } from '../../core/reference.ts'
 import type { StoredManifest } from '../../core/registry.ts'
 import type { Bytes } from '../../core/streams.ts'
-import { manifestLimitBytes } from '../manifests.ts'
+import { manifestLimitBytes, type Referrer } from '../manifests.ts'
 import { readUpstreamBlob, type BlobTransfer } from './upstream-blob.ts'
 import type { UpstreamRequests } from './upstream-request.ts'
 
-/** A listing longer than this is cut off: the upstream's fault must not cost our memory. */
+/** What is longer is cut off: the upstream's fault must not cost our memory. */
 const mostPages = 1000
+/** Whoever asks what a tag is now has something to serve where there is no answer. */
+const resolvePatienceMs = 10_000
+const pageLimitBytes = 8 * 1024 * 1024
 
 const manifestTypes = [
   mediaTypes.ociManifest,
@@ -32,6 +36,8 @@ export interface UpstreamRepository {
   readBlob(digest: Digest, transfer: BlobTransfer): Bytes
   /** All tags, in the upstream's order. */
   listTags(): Promise<string[] | undefined>
+  /** All that name the subject; also `undefined` where the upstream has no such listings. */
+  listReferrers(subject: Digest): Promise<Referrer[] | undefined>
 }
 
 export function createUpstreamRepository(
@@ -47,6 +53,7 @@ export function createUpstreamRepository(
         method: 'HEAD',
         headers: { accept: manifestTypes },
         accept: [200, 404, 405],
+        patienceMs: resolvePatienceMs,
       })
       await response.body.dump()
       if (response.statusCode === 404) return undefined
@@ -73,27 +80,33 @@ export function createUpstreamRepository(
       if (Number.isSafeInteger(size)) return { size }
       throw requests.failed(new Error('it does not say how long the blob is'), path)
     },
-    readBlob: (digest, transfer) =>
-      readUpstreamBlob(`${root}/blobs/${digest}`, requests, transfer),
-    async listTags() {
-      const tags: string[] = []
-      let next: string | undefined = `${root}/tags/list?n=1000`
-      for (let pages = 0; next !== undefined && pages < mostPages; pages++) {
-        const path: string = next
-        const response = await requests.send(path, { method: 'GET', accept: [200, 404] })
-        if (response.statusCode === 404) {
-          await response.body.dump()
-          return undefined
-        }
-        const body: unknown = await response.body.json().catch((error: unknown) => {
-          throw requests.failed(error, path)
-        })
-        tags.push(...tagsIn(body))
-        next = /<([^>]+)>;\s*rel="?next"?/.exec(String(response.headers['link'] ?? ''))?.[1]
-      }
-      return tags
-    },
+    readBlob: (digest, transfer) => readUpstreamBlob(`${root}/blobs/${digest}`, requests, transfer),
+    listTags: () => readPages(`${root}/tags/list?n=1000`, requests, tagsIn),
+    listReferrers: (subject) => readPages(`${root}/referrers/${subject}`, requests, referrersIn),
   }
+}
+
+/** All entries of a listing; `undefined` where the upstream has no such listing. */
+async function readPages<T>(
+  path: string,
+  requests: UpstreamRequests,
+  read: (body: unknown) => T[],
+): Promise<T[] | undefined> {
+  const entries: T[] = []
+  let next: string | undefined = path
+  for (let pages = 0; next !== undefined && pages < mostPages; pages++) {
+    const at: string = next
+    const response = await requests.send(at, { method: 'GET', accept: [200, 404] })
+    try {
+      const text = Buffer.from(await readAtMost(response.body, pageLimitBytes)).toString()
+      if (response.statusCode === 404) return undefined
+      entries.push(...read(JSON.parse(text)))
+    } catch (error) {
+      throw requests.failed(error, at)
+    }
+    next = /<([^>]+)>;\s*rel="?next"?/.exec(String(response.headers['link'] ?? ''))?.[1]
+  }
+  return entries
 }
 
 function saidDigest({ headers }: Dispatcher.ResponseData): Digest | 'unsaid' {
@@ -132,13 +145,31 @@ async function readAtMost(
   let size = 0
   for await (const chunk of body) {
     size += chunk.length
-    if (size > limitBytes) throw new Error(`its manifest is larger than ${limitBytes} bytes`)
+    if (size > limitBytes)
+      throw new Error(`it sends more than the ${limitBytes} bytes that are taken`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)
 }
 
+const tagList = z.looseObject({ tags: z.array(z.string()).nullish() })
+
 function tagsIn(body: unknown): string[] {
-  const { tags } = Object(body)
-  return Array.isArray(tags) ? tags.map(String) : []
+  return [...new Set(tagList.parse(body).tags ?? [])]
+}
+
+const referrerList = z.looseObject({
+  manifests: z.array(
+    z.object({
+      mediaType: z.string(),
+      digest: z.string().transform((text) => parseDigest(text)),
+      size: z.int().nonnegative(),
+      artifactType: z.string().optional(),
+      annotations: z.record(z.string(), z.string()).optional(),
+    }),
+  ),
+})
+
+function referrersIn(body: unknown): Referrer[] {
+  return referrerList.parse(body).manifests
 }

@@ -37,11 +37,12 @@ export const getBlob: Handler<'blob'> = async (call) => {
 }
 
 /** Removes the blob from the repository. @see OCI distribution-spec §deleting-blobs */
-export const deleteBlob: Handler<'blob'> = async ({ store, target, reply }) => {
+export const deleteBlob: Handler<'blob'> = async ({ store, target, reply, notify }) => {
   const digest = parseDigest(target.digest)
   if (!(await store.registry.repository(target.name).blobs.delete(digest))) {
     throw blobUnknown(target.name, digest)
   }
+  notify('delete', { digest })
   return reply.code(202).send()
 }
 

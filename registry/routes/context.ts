@@ -3,6 +3,7 @@ import type { Access } from '../../core/access.ts'
 import type { Bytes } from '../../core/streams.ts'
 import type { FloorSpeed } from '../floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
+import type { EventAction, EventTarget } from '../notifications/events.ts'
 import type { Store } from '../store.ts'
 import type { Target } from '../target.ts'
 
@@ -17,6 +18,8 @@ export interface Call<K extends Target['kind']> {
   readonly access: Access
   /** The request's body, guarded against clients that are too slow. */
   body(): Bytes
+  /** Tells those who listen what has happened to the target's repository. */
+  notify(action: EventAction, target: Omit<EventTarget, 'repository'>): void
   /** For bodies that are sent. */
   readonly speed: FloorSpeed
 }

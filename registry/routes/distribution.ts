@@ -3,6 +3,7 @@ import { CodedError } from '../../core/errors.ts'
 import { accessOf } from '../auth/request-access.ts'
 import type { FloorSpeed } from '../floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
+import { eventOf, type Events } from '../notifications/events.ts'
 import { readBody } from '../request-body.ts'
 import type { Store } from '../store.ts'
 import { parseTarget, type Target } from '../target.ts'
@@ -10,14 +11,26 @@ import { deleteBlob, getBlob } from './blobs.ts'
 import type { Call, Handler } from './context.ts'
 import { listRepositories, listTags } from './listings.ts'
 import { deleteManifest, getManifest, putManifest } from './manifests.ts'
+import { listReferrers } from './referrers.ts'
 import { appendUpload, cancelUpload, finishUpload, getUpload, startUpload } from './uploads.ts'
 
 const ping: Handler<'ping'> = async ({ reply }) => reply.send({})
 
+/** The endpoints that no other registry need have. @see OCI distribution-spec §extensions */
+const listExtensions: Handler<'extensions'> = async ({ reply }) =>
+  reply.send({
+    extensions: [
+      { name: '_catalog', description: 'names of repositories', endpoints: ['_catalog'] },
+      { name: '_oci', description: 'this list', endpoints: ['_oci/ext/discover'] },
+    ],
+  })
+
 const handlers: { readonly [K in Target['kind']]: Readonly<Record<string, Handler<K>>> } = {
   ping: { GET: ping, HEAD: ping },
   catalog: { GET: listRepositories },
+  extensions: { GET: listExtensions },
   tags: { GET: listTags },
+  referrers: { GET: listReferrers },
   manifest: {
     GET: getManifest,
     HEAD: getManifest,
@@ -33,11 +46,12 @@ export interface DistributionOptions {
   readonly store: Store
   readonly metrics: Metrics
   readonly speed: FloorSpeed
+  readonly events: Events
 }
 
 /** The whole of `/v2/`: one route, because repository names contain slashes. */
 export function registerDistribution(app: FastifyInstance, options: DistributionOptions): void {
-  const { speed } = options
+  const { speed, events } = options
   app.register(async (scope) => {
     // Bodies are read by the handlers, blobs of any size as streams: Fastify's limit is not ours.
     scope.removeAllContentTypeParsers()
@@ -49,12 +63,15 @@ export function registerDistribution(app: FastifyInstance, options: Distribution
       handler: (request, reply) => {
         reply.header('docker-distribution-api-version', 'registry/2.0')
         const body = () => readBody(request, reply, speed)
-        return dispatch(targetOf(request), {
+        const target = targetOf(request)
+        const repository = 'name' in target ? target.name : ''
+        return dispatch(target, {
           ...options,
           request,
           reply,
           access: accessOf(request),
           body,
+          notify: (action, what) => events.emit(eventOf(request, action, { repository, ...what })),
         })
       },
     })

@@ -49,8 +49,11 @@ async function page(
   const shown = found.slice(0, size)
   const last = shown.at(-1)
   if (found.length > size && last !== undefined) {
-    const query = new URLSearchParams({ n: String(size), last })
-    reply.header('link', `<${request.url.split('?', 1)[0]}?${query.toString()}>; rel="next"`)
+    // As the client asked, with `ns` where it did: not the URL that stands for it.
+    const next = new URL(request.originalUrl, 'http://localhost')
+    next.searchParams.set('n', String(size))
+    next.searchParams.set('last', last)
+    reply.header('link', `<${next.pathname}${next.search}>; rel="next"`)
   }
   return shown
 }

@@ -1,8 +1,14 @@
-import { digestAlgorithm, parseDigest, type Digest, type DigestAlgorithm } from '../../core/digest.ts'
+import {
+  digestAlgorithm,
+  parseDigest,
+  type Digest,
+  type DigestAlgorithm,
+} from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
 import { observed } from '../../core/streams.ts'
 import { parseContentRange } from '../range.ts'
 import { bodyBytes, hasBody } from '../request-body.ts'
+import { blobType } from '../notifications/envelope.ts'
 import type { Upload, UploadBody } from '../upload.ts'
 import { queryValue, type Call, type Handler } from './context.ts'
 
@@ -19,7 +25,10 @@ export const startUpload: Handler<'uploads'> = async (call) => {
     // A source that the rules allow and only the token does not: a client can ask for another one.
     if (from !== undefined && access.mayFind(from)) access.demand('pull', from)
     const options = { from, to: name, mayPull: access.mayFind }
-    if (await store.registry.mountBlob(mounted, options)) return created(call, name, mounted)
+    if (await store.registry.mountBlob(mounted, options)) {
+      call.notify('mount', { digest: mounted, mediaType: blobType, fromRepository: from })
+      return created(call, name, mounted)
+    }
   }
   const upload = await store.uploads.create(name, { algorithm: askedAlgorithm(call) })
   return describe(reply.code(202), name, upload).send()
@@ -29,7 +38,10 @@ export const startUpload: Handler<'uploads'> = async (call) => {
 function askedAlgorithm({ request }: Call<'uploads'>): DigestAlgorithm | undefined {
   const asked = queryValue(request, 'digest-algorithm')
   if (asked === undefined || asked === 'sha256' || asked === 'sha512') return asked
-  throw new CodedError('DIGEST_INVALID', `no digest algorithm ${asked}; there are sha256 and sha512`)
+  throw new CodedError(
+    'DIGEST_INVALID',
+    `no digest algorithm ${asked}; there are sha256 and sha512`,
+  )
 }
 
 async function uploadAtOnce(call: Call<'uploads'>, name: string, digest: Digest): Promise<unknown> {
@@ -39,6 +51,7 @@ async function uploadAtOnce(call: Call<'uploads'>, name: string, digest: Digest)
   })
   try {
     await upload.commit(digest, readUploadBody(call))
+    call.notify('push', { digest, mediaType: blobType, size: upload.offset })
   } catch (error) {
     // Nobody was told of this session; what cannot be removed now the sweep finds.
     await upload.cancel().catch(() => {})
@@ -65,6 +78,7 @@ export const finishUpload: Handler<'upload'> = async (call) => {
   try {
     const upload = await openUpload(call)
     await upload.commit(parsed, readUploadBody(call))
+    call.notify('push', { digest: parsed, mediaType: blobType, size: upload.offset })
   } catch (error) {
     // The answer to the same request may have been lost.
     const isRepeated = error instanceof CodedError && error.code === 'BLOB_UPLOAD_UNKNOWN'

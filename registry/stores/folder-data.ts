@@ -63,7 +63,7 @@ export function createFolderData(
         if (size < offset) throw cutOff(uuid, size, offset)
         // What was written after the checkpoint is not known to be complete.
         await handle.truncate(offset)
-        return createFolderWriter(file, options)
+        return await createFolderWriter(file, options)
       } catch (error) {
         await handle.close()
         throw error

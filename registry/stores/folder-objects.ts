@@ -1,11 +1,12 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { link, open, readdir, readFile, rename, rm, unlink } from 'node:fs/promises'
+import { link, open, readFile, rename, rm, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { hasErrno, toCodedError } from '../../core/errors.ts'
 import type { ListOptions, ObjectStore, PutCondition } from '../../core/object-store.ts'
 import { createSerial } from '../serial.ts'
 import type { DurableFolders } from './durable-folders.ts'
-import { checkKey } from './storage-key.ts'
+import { createFolderListings } from './folder-listings.ts'
+import { checkKey, isKey } from './storage-key.ts'
 
 /** The path of `key` in `root`; a key that would leave it is a fault of ours. */
 export const keyPath = (root: string, key: string): string => join(root, checkKey(key))
@@ -25,6 +26,8 @@ export function createFolderObjects(
   { scratch, folders }: { readonly scratch: string; readonly folders: DurableFolders },
 ): ObjectStore {
   const serial = createSerial()
+  // A folder that no key can be in is not looked into; it is not ours. Data files come unannounced.
+  const listings = createFolderListings({ isFolderName: isKey, unlisted: join(root, 'v1/data') })
 
   async function get(key: string) {
     try {
@@ -67,6 +70,7 @@ export function createFolderObjects(
         await file.datasync()
       }
       if (!(await place(scratchPath, path, condition))) return undefined
+      if (typeof condition !== 'object') listings.changed(path)
       await folders.sync(dirname(path))
       return etagOf(bytes)
     } catch (error) {
@@ -75,10 +79,13 @@ export function createFolderObjects(
     }
   }
 
+  const entries = (folder: string): Promise<readonly string[]> =>
+    listings.read(folder === '' ? root : keyPath(root, folder.slice(0, -1)))
+
   /** Appends the keys below `folder` in byte order until there are `limit` of them. */
   async function collect(folder: string, options: ListOptions, found: string[]): Promise<void> {
     const { after = '', limit = Infinity } = options
-    for (const name of await entries(root, folder)) {
+    for (const name of await entries(folder)) {
       if (found.length >= limit) return
       const key = folder + name
       if (!name.endsWith('/')) {
@@ -98,7 +105,7 @@ export function createFolderObjects(
       return found
     },
     async listFolders(folder) {
-      const names = await entries(root, folder)
+      const names = await entries(folder)
       return names.filter((name) => name.endsWith('/')).map((name) => name.slice(0, -1))
     },
     conditionalDelete: true,
@@ -108,6 +115,7 @@ export function createFolderObjects(
         try {
           if (condition && (await get(key))?.etag !== condition.ifMatch) return false
           await unlink(path)
+          listings.changed(path)
         } catch (error) {
           if (isAbsent(error)) return false
           throw error
@@ -115,17 +123,5 @@ export function createFolderObjects(
         await folders.sync(dirname(path))
         return true
       }),
-  }
-}
-
-/** Names in a folder, folders with a `/` behind them, in the byte order of the keys they begin. */
-async function entries(root: string, folder: string): Promise<string[]> {
-  try {
-    const found = await readdir(keyPath(root, folder.slice(0, -1)), { withFileTypes: true })
-    // Keys are ASCII, where the order of UTF-16 units is byte order.
-    return found.map((entry) => (entry.isDirectory() ? `${entry.name}/` : entry.name)).sort()
-  } catch (error) {
-    if (isAbsent(error)) return []
-    throw error
   }
 }

@@ -1,58 +1,66 @@
+import { createBlobHash, type BlobHash } from '../../core/blob-hash.ts'
 import { digestAlgorithm, digestHex, type Digest } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
-import type { FileHash, HashResult } from '../../core/hash-pool.ts'
+import type { HashResult } from '../../core/hash-pool.ts'
+import { bufferBytes, returnBuffer, takeBuffer } from '../buffers.ts'
 import type { DataFile, DataWriter, WriteOptions } from '../data-store.ts'
 import type { Checkpoint } from '../records.ts'
 import { createSpool } from '../spool.ts'
 
-/** With so many bytes not hashed writing waits, so that the end of a blob does not. */
-const mostUnhashedBytes = 32 * 1024 * 1024
-
-/** Appends to `file`, which ends where `from` does, while another thread hashes behind. */
-export function createFolderWriter(
+/** Appends to `file`, which ends where `from` does; each piece is written and hashed at a time. */
+export async function createFolderWriter(
   file: DataFile & { truncate(size: number): Promise<void> },
   { from, algorithm, chunkDigests = false, record }: WriteOptions,
-): DataWriter {
-  let hash = follow(from)
-  let result: Promise<HashResult> | undefined
+): Promise<DataWriter> {
+  let hash = await openHash(from)
+  let result: HashResult | undefined
 
-  const spool = createSpool(file, {
-    start: from?.offset ?? 0,
-    async onWritten(end) {
-      hash.advance(end)
-      await hash.reached(end - mostUnhashedBytes)
+  const spool = createSpool(
+    {
+      async write(position, bytes) {
+        const hashed = hash.updateAside(bytes)
+        try {
+          await file.write(position, bytes)
+        } finally {
+          // The caller uses the memory again.
+          await hashed
+        }
+      },
+      sync: () => file.sync(),
     },
-    onSync(end) {
-      const following = hash.checkpoint(end)
-      return async () => record(describe(end, await following))
+    {
+      start: from?.offset ?? 0,
+      onSync(end) {
+        const checkpoint = describe(end)
+        return () => record(checkpoint)
+      },
     },
-  })
+  )
 
-  /** Goes on with the saved state; without one the bytes before are read again meanwhile. */
-  function follow(at: Checkpoint | undefined): FileHash {
+  /** Without a state that is of use here the bytes before are read again. */
+  async function openHash(at: Checkpoint | undefined): Promise<BlobHash> {
     const state = at?.hashes?.[algorithm]
-    const position = state === undefined ? undefined : { end: at?.offset ?? 0, state }
-    const started = file.follow({ start: 0, from: position, algorithm, chunkDigests })
-    if (at) started.advance(at.offset)
-    return started
+    const resumed = state === undefined ? undefined : createBlobHash({ algorithm }, state)
+    return resumed ?? hashFile(file, createBlobHash({ algorithm, chunkDigests }), at?.offset ?? 0)
   }
 
-  function describe(offset: number, state: string | undefined): Checkpoint {
+  /** All up to `offset` is in the file and hashed. */
+  function describe(offset: number): Checkpoint {
+    const state = hash.save()
     return state === undefined ? { offset } : { offset, hashes: { [algorithm]: state } }
   }
 
   async function digest(): Promise<HashResult> {
     await spool.flush()
-    result ??= hash.finish(spool.end)
+    result ??= hash.finish()
     return result
   }
 
-  /** Another algorithm than the one that was followed is known only now. */
   async function hexOf(expected: Digest): Promise<string> {
     if (digestAlgorithm(expected) === algorithm) return (await digest()).hex
-    using again = file.follow({ start: 0, algorithm: digestAlgorithm(expected) })
     await spool.flush()
-    return (await again.finish(spool.end)).hex
+    const again = createBlobHash({ algorithm: digestAlgorithm(expected) })
+    return (await hashFile(file, again, spool.end)).finish().hex
   }
 
   return {
@@ -62,33 +70,48 @@ export function createFolderWriter(
     write: (chunk) => spool.write(chunk),
     async checkpoint() {
       await spool.flush()
-      const end = spool.end
-      const [state] = await Promise.all([hash.checkpoint(end), spool.sync()])
-      return describe(end, state)
+      const checkpoint = describe(spool.end)
+      await spool.sync()
+      return checkpoint
     },
     async rollback(to) {
       await spool.rollback(to.offset)
       await file.truncate(to.offset)
-      hash[Symbol.dispose]()
       result = undefined
-      hash = follow(to)
+      hash = await openHash(to)
     },
     digest,
     async finish(expected) {
-      await spool.flush()
-      const [verified, synced] = await Promise.allSettled([hexOf(expected), spool.sync()])
-      if (verified.status === 'rejected') throw verified.reason
-      if (synced.status === 'rejected') throw synced.reason
-      if (verified.value === digestHex(expected)) return { offset: spool.end }
-      throw new CodedError(
-        'DIGEST_INVALID',
-        `the ${spool.end} bytes sent do not have the digest ${expected}; they have ${digestAlgorithm(expected)}:${verified.value}`,
-      )
+      const hex = await hexOf(expected)
+      if (hex !== digestHex(expected)) {
+        throw new CodedError(
+          'DIGEST_INVALID',
+          `the ${spool.end} bytes sent do not have the digest ${expected}; they have ${digestAlgorithm(expected)}:${hex}`,
+        )
+      }
+      await spool.sync()
+      return { offset: spool.end }
     },
     async [Symbol.asyncDispose]() {
-      hash[Symbol.dispose]()
       await spool.settle()
       await file[Symbol.asyncDispose]()
     },
+  }
+}
+
+/** Takes the first `end` bytes of the file, and is given back. */
+async function hashFile(file: DataFile, hash: BlobHash, end: number): Promise<BlobHash> {
+  const buffer = takeBuffer()
+  try {
+    for (let at = 0; at < end;) {
+      const piece = buffer.subarray(0, Math.min(bufferBytes, end - at))
+      const got = await file.read(at, piece)
+      if (got < piece.length) throw new Error(`a data object ends at ${at + got}, before ${end}`)
+      await hash.updateAside(piece)
+      at += got
+    }
+    return hash
+  } finally {
+    returnBuffer(buffer)
   }
 }

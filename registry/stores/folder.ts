@@ -1,19 +1,13 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
-import { z } from 'zod'
 import { CodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
-import type { ObjectStore } from '../../core/object-store.ts'
 import type { Storage } from '../data-store.ts'
+import { claimLayout, layoutKey } from '../layout.ts'
 import { acquireLock } from '../lock.ts'
-import { decodeJson, encodeJson } from '../records.ts'
 import { createDurableFolders, syncFolder } from './durable-folders.ts'
 import { createFolderData } from './folder-data.ts'
 import { createFolderObjects } from './folder-objects.ts'
-
-const layoutKey = 'layout.json'
-const layout = z.looseObject({ layout: z.number() })
-const currentLayout = 1
 
 /** What a folder may hold before its first start: a mount point's own, and ours from a crash. */
 const harmlessNames = ['lost+found', 'lock', 'scratch']
@@ -36,7 +30,7 @@ export async function openFolderStore(
     await mkdir(scratch)
     const folders = createDurableFolders(path)
     const objects = createFolderObjects(path, { scratch, folders })
-    await checkLayout(path, objects)
+    await claimLayout(objects, path)
     return {
       objects,
       ...createFolderData(path, { folders, hashPool }),
@@ -65,19 +59,5 @@ async function refuseForeign(path: string): Promise<void> {
   throw new CodedError(
     'LAYOUT_UNKNOWN',
     `cannot keep data in ${path}: it holds other files (${foreign}, …); name an empty folder`,
-  )
-}
-
-async function checkLayout(path: string, objects: ObjectStore): Promise<void> {
-  const stored = await objects.get(layoutKey)
-  if (!stored) {
-    await objects.put(layoutKey, encodeJson({ layout: currentLayout }), 'ifAbsent')
-    return
-  }
-  const found = decodeJson(layout, stored.bytes, join(path, layoutKey)).layout
-  if (found === currentLayout) return
-  throw new CodedError(
-    'LAYOUT_UNKNOWN',
-    `cannot use ${path}: its layout is ${found}, this version knows ${currentLayout}; use the version that wrote it`,
   )
 }

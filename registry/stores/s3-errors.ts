@@ -50,7 +50,6 @@ const outageCodes = [
   'ENOTFOUND',
   'EPIPE',
   'ERR_STREAM_PREMATURE_CLOSE',
-  'ERR_SSL_WRONG_VERSION_NUMBER',
   'ETIMEDOUT',
 ]
 
@@ -89,7 +88,9 @@ export function isPassing(error: unknown): boolean {
 function isOutage(error: unknown): boolean {
   if (!(error instanceof Error)) return false
   if (error instanceof NoAnswerError || error.name === 'TimeoutError') return true
-  if ('code' in error && outageCodes.includes(String(error.code))) return true
+  const code = 'code' in error ? String(error.code) : ''
+  // undici's errors, and those of its parser.
+  if (outageCodes.includes(code) || /^(?:UND_ERR|HPE)_/.test(code)) return true
   // What is not XML comes from something between us and the storage.
   return '$response' in error || isOutage(error.cause)
 }
@@ -104,9 +105,10 @@ export function isSettingFault(error: unknown): boolean {
   return isS3Error(error, ...settingNames) || isUntrusted(error) || [301, 403].includes(statusOf(error))
 }
 
+/** TLS that fails: no trust, another name, no TLS at all. */
 function isUntrusted(error: unknown): boolean {
   if (!(error instanceof Error) || !('code' in error)) return false
-  return /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS/.test(String(error.code))
+  return /CERT|SELF_SIGNED|UNABLE_TO|ERR_TLS|ERR_SSL|EPROTO/.test(String(error.code))
 }
 
 /** The one translation of what the storage refuses; `doing` says what was tried on which key. */
@@ -119,7 +121,7 @@ export function toStorageError(error: unknown, doing: string): CodedError {
 function judge(error: unknown): [ErrorCode, string] {
   if (isFull(error)) return ['STORAGE_FULL', 'free space or remove images, then retry']
   if (isUntrusted(error)) {
-    return ['UNAVAILABLE', 'name the certificate authority to trust with --s3-ca (DVCR_S3_CA)']
+    return ['UNAVAILABLE', 'check the endpoint, or name the authority to trust: --s3-ca (DVCR_S3_CA)']
   }
   if (isSettingFault(error)) {
     return ['UNAVAILABLE', 'check bucket, region, credentials and clock of the S3 storage']

@@ -64,7 +64,7 @@ export async function* benchRegistries(
           figures.set(contestant, await runTurn(turn))
           options.log(`${label}: ${JSON.stringify(rounded(figures.get(contestant) ?? {}))}`)
         } catch (error) {
-          options.log(`${label}: failed: ${String(error)}`)
+          options.log(`${label}: failed: ${String(error).slice(0, 300)}`)
         }
       }
       rounds.push(Object.fromEntries(figures))

@@ -1,5 +1,5 @@
 import { readlink } from 'node:fs/promises'
-import { goTool } from '../fixtures/bench-servers.ts'
+import { goTool } from '../fixtures/go-tools.ts'
 import type { RegistryRound, ScenarioResult } from './registry-bench.ts'
 import { formatSize, type Gate, type Unit } from './registry-scenario.ts'
 import { contestants, type Contestant, type Storage } from './registry-sites.ts'
@@ -16,7 +16,7 @@ export async function registryReport(
   { size, rounds }: { readonly size: number; readonly rounds: number },
 ): Promise<string> {
   // Some builds of these two do not know their version; the links to them do.
-  const pinned = ['distribution', 'versitygw'].map(async (tool) => {
+  const pinned = (['distribution', 'versitygw'] as const).map(async (tool) => {
     return `${tool} ${(await readlink(goTool(tool))).split('-v')[1]}`
   })
   const versions = await Promise.all([versionOf('docker-registry'), ...pinned])

@@ -89,33 +89,52 @@ export async function statusOf({ url }: RunningServer, name: string, what: strin
   return (await fetch(`${url}/v2/${name}/${what}`, { method: 'HEAD' })).status
 }
 
-/** Fails the test unless the registry has the layout's index, its images, configs and layers. */
-export async function expectWholeIndex(
-  server: RunningServer,
-  name: string,
-  reference: string,
-  { index, images }: OciLayout,
-): Promise<void> {
-  const stored = await fetchManifest(server, name, reference)
-  expect([stored.digest, stored.mediaType]).toEqual([index.digest, index.mediaType])
-  for (const image of images) await expectImage(server, name, image.digest, image)
+/** What a registry has of an image: the manifest, its config and layers, by what was read. */
+export interface StoredImage {
+  readonly digest: string
+  readonly blobs: readonly { readonly digest: string; readonly size: number }[]
 }
 
-/** Fails the test unless that manifest names the image's config and layers, and they are there. */
-export async function expectImage(
+/** What it has of an index, and of the images in it. */
+export interface StoredIndex {
+  readonly digest: string
+  readonly images: readonly StoredImage[]
+}
+
+export async function fetchIndex(
   server: RunningServer,
   name: string,
   reference: string,
-  { config, layers }: OciLayout['images'][0],
-): Promise<void> {
-  const stored = await fetchManifest(server, name, reference)
-  expect(stored.config?.digest).toBe(config.digest)
-  expect(stored.layers?.map(({ digest }) => digest)).toEqual(layers.map(({ digest }) => digest))
-  for (const { digest, size } of [config, ...layers]) {
-    const blob = await fetch(`${server.url}/v2/${name}/blobs/${digest}`)
-    const bytes = Buffer.from(await blob.arrayBuffer())
-    expect([digestOf(bytes), bytes.length]).toEqual([digest, size])
+): Promise<StoredIndex> {
+  const { digest, manifests = [] } = await fetchManifest(server, name, reference)
+  const images: StoredImage[] = []
+  for (const image of manifests) images.push(await fetchImage(server, name, image.digest))
+  return { digest, images }
+}
+
+export async function fetchImage(
+  server: RunningServer,
+  name: string,
+  reference: string,
+): Promise<StoredImage> {
+  const { digest, config, layers = [] } = await fetchManifest(server, name, reference)
+  const blobs = []
+  for (const named of config ? [config, ...layers] : layers) {
+    const response = await fetch(`${server.url}/v2/${name}/blobs/${named.digest}`)
+    const bytes = Buffer.from(await response.arrayBuffer())
+    blobs.push({ digest: digestOf(bytes), size: bytes.length })
   }
+  return { digest, blobs }
+}
+
+/** What `fetchIndex` finds where all of the layout was pushed as it is. */
+export function wholeIndex({ index, images }: OciLayout): StoredIndex {
+  return { digest: index.digest, images: images.map(wholeImage) }
+}
+
+/** What `fetchImage` finds where the image was pushed as it is. */
+export function wholeImage({ digest, config, layers }: OciLayout['images'][0]): StoredImage {
+  return { digest, blobs: [config, ...layers].map(({ digest, size }) => ({ digest, size })) }
 }
 
 /** Bytes of blobs that clients have sent so far. */

@@ -1,7 +1,14 @@
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { goTool } from '../fixtures/go-tools.ts'
 import { startDockerRegistry, type RunningServer } from '../fixtures/servers.ts'
-import { expectImage, expectWholeIndex, setUpClient, type ClientSetup } from './client-setup.ts'
+import {
+  fetchImage,
+  fetchIndex,
+  setUpClient,
+  wholeImage,
+  wholeIndex,
+  type ClientSetup,
+} from './client-setup.ts'
 
 const stack = new AsyncDisposableStack()
 let client: ClientSetup
@@ -18,18 +25,18 @@ beforeAll(async () => {
 })
 afterAll(() => stack.disposeAsync())
 
-it("Debian's docker-registry pulls an index with its images from us, as a cache", async () => {
-  await expectWholeIndex(peer, 'upstream', 'latest', client.layout)
+it("pulls an index with its images from us into Debian's docker-registry", async () => {
+  expect(await fetchIndex(peer, 'upstream', 'latest')).toEqual(wholeIndex(client.layout))
 })
 
-it('crane pulls through it', async () => {
+it('pulls through that cache by crane', async () => {
   const [amd64] = client.layout.images
   const image = `${peer.host}/upstream@${amd64.digest}`
   await client.run(goTool('crane'), ['validate', '--remote', image])
-  await expectImage(peer, 'upstream', amd64.digest, amd64)
+  expect(await fetchImage(peer, 'upstream', amd64.digest)).toEqual(wholeImage(amd64))
 })
 
-it('it sees a tag that moved, and an image that was deleted', async () => {
+it('pulls what a tag has moved to', async () => {
   const [amd64, arm64] = client.layout.images
   const ours = `${client.server.host}/upstream`
   const crane = (...args: readonly string[]) => client.run(goTool('crane'), args)
@@ -37,6 +44,4 @@ it('it sees a tag that moved, and an image that was deleted', async () => {
   expect(await crane('digest', `${peer.host}/upstream:moving`)).toBe(amd64.digest)
   await crane('tag', `${ours}@${arm64.digest}`, 'moving')
   expect(await crane('digest', `${peer.host}/upstream:moving`)).toBe(arm64.digest)
-  await crane('delete', `${ours}:moving`)
-  await expect(crane('digest', `${client.server.host}/upstream:moving`)).rejects.toThrow('404')
 })

@@ -1,0 +1,44 @@
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { startDvcr, type RunningServer } from '../fixtures/servers.ts'
+import { createTempFolder } from '../fixtures/temp-folder.ts'
+
+/** `dvcr serve` with the mirror `hub`, and a folder that outlives it. */
+export interface MirrorSetup extends AsyncDisposable {
+  readonly folder: string
+  readonly server: RunningServer
+  /** Value of a counter, by its name and labels as `/metrics` writes them. */
+  counter(line: string): Promise<number>
+  /** SIGKILL, then the same server again. */
+  crash(): Promise<void>
+}
+
+export async function startMirror(settings: {
+  readonly upstream: string
+  readonly [key: string]: unknown
+}): Promise<MirrorSetup> {
+  await using owned = new AsyncDisposableStack()
+  const folder = owned.use(await createTempFolder()).path
+  const config = join(folder, 'dvcr.yaml')
+  await writeFile(config, JSON.stringify({ mirrors: [{ prefix: 'hub', ...settings }] }))
+  const start = () => startDvcr({ data: join(folder, 'data'), args: ['--config', config] })
+  let server = await start()
+  owned.defer(() => server[Symbol.asyncDispose]())
+  const stack = owned.move()
+  return {
+    folder,
+    get server() {
+      return server
+    },
+    async counter(line) {
+      const metrics = await (await fetch(`${server.url}/metrics`)).text()
+      const found = metrics.split('\n').find((one) => one.startsWith(`${line} `))
+      return Number(found?.slice(line.length) ?? 0)
+    },
+    async crash() {
+      await server.kill9()
+      server = await start()
+    },
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  }
+}

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { redirectModes } from '../registry/redirect.ts'
 import { parseSize } from '../core/sizes.ts'
 import { mirrorsSettings } from '../registry/mirror/settings.ts'
 import { webhooksSettings } from '../registry/notifications/settings.ts'
@@ -19,7 +20,26 @@ export const serveSettings = z.strictObject({
     .regex(/^(?:\[[0-9a-fA-F:]+\]|[^:[\]]+):\d{1,5}$/, 'expected host:port')
     .default('127.0.0.1:5000')
     .describe('Address to listen on'),
-  data: z.string().min(1).default('./dvcr-data').describe('Folder of the store'),
+  data: z
+    .string()
+    .min(1)
+    .default('./dvcr-data')
+    .describe('Where the data is: a folder, or s3://bucket/prefix'),
+  s3Endpoint: z.url().optional().describe('S3-compatible server; without it AWS'),
+  s3Region: z.string().min(1).optional().describe('Region of the bucket'),
+  s3PathStyle: z
+    .boolean()
+    .optional()
+    .describe('Name the bucket in the path; by default where there is an endpoint'),
+  s3PublicEndpoint: z
+    .url()
+    .optional()
+    .describe('The same server as clients outside reach it, for redirects'),
+  s3Redirect: z
+    .enum(redirectModes)
+    .default('auto')
+    .describe('Send clients to the bucket for blobs: auto, always or never'),
+  s3Ca: z.string().min(1).optional().describe('PEM file: authority of the S3 server'),
   authConfig: z
     .string()
     .min(1)

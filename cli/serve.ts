@@ -1,5 +1,4 @@
 import { mkdir } from 'node:fs/promises'
-import { resolve } from 'node:path'
 import { loadSettings } from '../core/config.ts'
 import { CodedError, hasErrno } from '../core/errors.ts'
 import { createHashPool } from '../core/hash-pool.ts'
@@ -20,10 +19,10 @@ import { openWebhooks } from '../registry/notifications/webhooks.ts'
 import { createReload, type Reload } from '../registry/reload.ts'
 import { createServer } from '../registry/server.ts'
 import { measureStorage } from '../registry/storage-metrics.ts'
-import { openStore } from '../registry/store.ts'
 import { formatUrl, isLoopback, parseListen, type ListenAddress } from './address.ts'
 import { openHttp } from './serve-http.ts'
 import { openImports } from './serve-imports.ts'
+import { openStoreAt, placeOf } from './store-location.ts'
 import { serveSettings, type ServeSettings } from './serve-settings.ts'
 import type { CommandContext, Terminal } from './terminal.ts'
 
@@ -53,7 +52,7 @@ export async function serve(
   if (terminal.stderr.isTTY !== true) process.on('SIGHUP', hangUp)
   owned.defer(() => void process.off('SIGHUP', hangUp))
   const url = await start({ settings, address, log, owned, env, reload, stopping: signal })
-  terminal.stderr.write(`dvcr serves ${url}, data in ${resolve(settings.data)}; stop with Ctrl-C\n`)
+  terminal.stderr.write(`dvcr serves ${url}, data in ${placeOf(settings.data)}; stop with Ctrl-C\n`)
   await new Promise<void>((stopped) => signal.addEventListener('abort', () => stopped()))
   log.info('stopping')
 }
@@ -77,7 +76,7 @@ async function start(context: Start): Promise<string> {
   const clusterPool = owned.use(createClusterPool())
   const metrics = createMetrics()
   const measure = (storage: Storage): Storage => measureStorage(storage, metrics.registry)
-  const stored = owned.use(await openStore(settings.data, { hashPool, log, measure }))
+  const stored = owned.use(await openStoreAt(settings, { hashPool, log, measure, scratchFolder: settings.scratch }))
   const mirrorDeps = { store: stored, env, metrics: metrics.registry, log }
   const mirrors = owned.use(await openMirrors(settings.mirrors, mirrorDeps))
   reload.on(['mirrors'], (changed) => mirrors.reload(changed.mirrors))

@@ -133,3 +133,14 @@ test('an empty file says nothing', async () => {
   const file = await yaml('# only a comment\n')
   expect(await loadSettings(schema, { ...none, file })).toEqual(defaults)
 })
+
+test('a list is only taken from the file, and its fields are told by their place', async () => {
+  const withList = schema.extend({ list: z.array(z.strictObject({ a: z.int() })).default([]) })
+  const load = (sources: Partial<Parameters<typeof loadSettings>[1]>) =>
+    loadSettings(withList, { ...none, ...sources })
+  expect(describeSettings(withList).at(-1)).toMatchObject({ key: 'list', type: 'structure' })
+  const file = await yaml('list: [{ a: 1 }]')
+  const env = { DVCR_LIST: '[]' }
+  expect(await load({ file, env })).toMatchObject({ list: [{ a: 1 }] })
+  await expect(load({ file: await yaml('list: [{ a: x }]') })).rejects.toThrow('list.0.a: ')
+})

@@ -63,7 +63,12 @@ export const errorCodes = {
     meaning:
       'The length sent differs from the length declared, or a manifest is larger than the limit.',
   },
-  UNAUTHORIZED: { status: 401, retryable: false, meaning: 'Credentials are needed.' },
+  UNAUTHORIZED: {
+    status: 401,
+    retryable: false,
+    meaning:
+      'Credentials are needed, or those shown are wrong, have expired, or are for something else. Log in: `dvcr login`.',
+  },
   DENIED: {
     status: 403,
     retryable: false,
@@ -255,6 +260,12 @@ export const errorCodes = {
     retryable: true,
     meaning:
       'Another process owns the folder; the message names it. Use its server (`--server`), or stop it.',
+  },
+  ARCHIVE_INVALID: {
+    status: 422,
+    retryable: false,
+    meaning:
+      'The archive of an import is cut off, damaged, or not one that `dvcr registry export` wrote; nothing was tagged. Import a whole one: what is there already is not stored again.',
   },
   LAYOUT_UNKNOWN: {
     status: 500,

@@ -151,3 +151,36 @@ test('an abort ends a request with its reason', async () => {
   stop.abort(new CodedError('CANCELLED', 'enough'))
   await expect(sent).rejects.toMatchObject({ code: 'CANCELLED' })
 })
+
+test('a redirect is followed, for GET and HEAD only', async () => {
+  await using setup = await against((request, response) => {
+    if (request.url === '/there') response.end(`${request.method} ${request.headers.range}`)
+    else response.writeHead(307, { location: '/there' }).end()
+  })
+  const { client } = setup
+  const followed = await client.send('/a', { ...get, headers: { range: 'bytes=1-2' } })
+  expect(await followed.body.text()).toBe('GET bytes=1-2')
+  const asked = { method: 'POST', accept: [201] } as const
+  await expect(client.send('/a', asked)).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' })
+  const taken = await client.send('/a', { method: 'GET', accept: [307] })
+  expect(taken.headers['location']).toBe('/there')
+  await taken.body.dump()
+})
+
+test('redirects without end are an error', async () => {
+  let asked = 0
+  await using setup = await against((_request, response) => {
+    asked += 1
+    response.writeHead(302, { location: `/${asked}` }).end()
+  })
+  await expect(setup.client.send('/a', get)).rejects.toMatchObject({ code: 'TARGET_UNAVAILABLE' })
+  expect(asked).toBe(6)
+})
+
+test('the time that a server asks to wait is kept', async () => {
+  await using setup = await against(answering(429, '', { 'retry-after': '7' }))
+  await expect(setup.client.send('/a', get)).rejects.toMatchObject({
+    code: 'TOOMANYREQUESTS',
+    detail: { retryAfterSeconds: 7 },
+  })
+})

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { refusalOf } from '../test/fixtures/refusal.ts'
-import { formatDuration, formatSize, parseSize } from './sizes.ts'
+import { formatDuration, formatSize, parseDuration, parseSize } from './sizes.ts'
 
 test.each([
   ['0', 0],
@@ -82,3 +82,22 @@ test.each([
 ])('%d ms read %s', (ms, text) => {
   expect(formatDuration(ms)).toBe(text)
 })
+
+test.each([
+  ['0', 0],
+  ['0s', 0],
+  ['500ms', 500],
+  ['1.5s', 1500],
+  ['10m', 600_000],
+  ['1h30m', 5_400_000],
+  ['30d', 2_592_000_000],
+])('%j is a duration', (text, ms) => {
+  expect(parseDuration(text)).toBe(ms)
+})
+
+test.each(['', '10', '10 m', 'm', '10x', '-1m', '1m and', '1e3s', '9'.repeat(20) + 'd'])(
+  '%j is no duration',
+  (text) => {
+    expect(refusalOf(() => parseDuration(text))).toBe('REQUEST_INVALID')
+  },
+)

@@ -1,35 +1,48 @@
 import { randomUUID } from 'node:crypto'
-import { link, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
-import { hostname } from 'node:os'
+import { link, mkdir, open, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { z } from 'zod'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { CodedError, hasErrno } from '../core/errors.ts'
+import { describeSelf, judgeOwner, lockOwner, type LockOwner } from './lock-owner.ts'
 import { decodeJson, encodeJson } from './records.ts'
 
-const owner = z.object({
-  pid: z.int(),
-  host: z.string(),
-  /** Clock ticks from boot to the start of the process: another one with its pid has other ticks. */
-  startTicks: z.string().optional(),
-  bootId: z.string().optional(),
-  released: z.boolean().optional(),
-})
-type Owner = z.output<typeof owner>
+export interface LockOptions {
+  /** Called once where another process has taken over: nothing may be acknowledged any more. */
+  readonly onLost: (error: CodedError) => void
+  /** The owner says so often that it lives; five seconds unless said. */
+  readonly beatMs?: number
+  /** An owner out of sight that says nothing for so long is succeeded; 30 seconds unless said. */
+  readonly silenceMs?: number
+  /** Who this process says it is; itself but for tests. */
+  readonly self?: LockOwner
+}
+
+export interface Lock extends AsyncDisposable {
+  /**
+   * Resolves where this process is still the owner. Cheap; looks at the folder only after a pause
+   * in which another one may have taken over. Throws STORE_LOCKED.
+   */
+  confirm(): Promise<void>
+}
 
 /**
  * Makes this process the only owner of `folder`'s parent until disposed. Throws STORE_LOCKED with
- * the pid and host of the owner; an owner of this host that is dead is succeeded at once.
+ * the pid and host of the owner. An owner that is provably dead is succeeded at once; one that
+ * cannot be looked at (another machine, another container) is listened to first.
  *
  * The folder holds one file per generation; the highest names the owner. Only one process can
  * create a generation, and none is reused, so two that find the same dead owner cannot both win.
  */
-export async function acquireLock(folder: string): Promise<AsyncDisposable> {
+export async function acquireLock(folder: string, options: LockOptions): Promise<Lock> {
+  const { beatMs = 5000, silenceMs = 30_000 } = options
   await mkdir(folder, { recursive: true })
-  const self = await describeSelf()
+  const self = { ...(options.self ?? (await describeSelf())), beatMs }
   for (;;) {
     const [newest = 0] = await generations(folder)
     const current = newest > 0 ? await readOwner(folder, newest) : undefined
-    if (current && (await isAlive(current, self))) throw locked(folder, newest, current)
+    if (current && !(await isGone(folder, newest, { current, self, silenceMs }))) {
+      throw locked(folder, newest, current)
+    }
     const mine = newest + 1
     if (!(await claim(folder, mine, self))) continue
     const [highest = 0, ...older] = await generations(folder)
@@ -39,12 +52,102 @@ export async function acquireLock(folder: string): Promise<AsyncDisposable> {
       continue
     }
     // The one before stays, so that a listing under way never sees an empty folder.
-    for (const old of older.slice(1)) await rm(fileOf(folder, old), { force: true })
-    return { [Symbol.asyncDispose]: () => replace(folder, mine, { ...self, released: true }) }
+    for (const old of older.slice(1)) {
+      await rm(fileOf(folder, old), { force: true })
+      await rm(beatOf(folder, old), { force: true })
+    }
+    return keep(folder, mine, { ...options, beatMs, silenceMs, self })
   }
 }
 
-function locked(folder: string, generation: number, { pid, host }: Owner): CodedError {
+/** Says that the owner lives, and notices when it no longer is the owner. */
+async function keep(
+  folder: string,
+  mine: number,
+  { onLost, beatMs, silenceMs, self }: Required<LockOptions>,
+): Promise<Lock> {
+  let beats = 0
+  let lost: CodedError | undefined
+  let told = false
+  let confirmed = clocks()
+
+  async function beat(): Promise<void> {
+    if (lost) throw lost
+    const at = clocks()
+    const [highest = 0] = await generations(folder)
+    if (highest > mine) {
+      lost ??= takenOver(await readOwner(folder, highest))
+      throw lost
+    }
+    // Closed each time: only then do other machines see it on a network file system.
+    await using file = await open(beatOf(folder, mine), beats === 0 ? 'w' : 'r+')
+    await file.write(String(++beats).padStart(16), 0)
+    confirmed = at
+  }
+
+  async function check(): Promise<void> {
+    try {
+      await beat()
+    } finally {
+      if (lost && !told) {
+        told = true
+        clearInterval(timer)
+        onLost(lost)
+      }
+    }
+  }
+
+  await beat()
+  // Storage that fails is told by the next `confirm`.
+  const timer = setInterval(() => void check().catch(() => {}), beatMs)
+  timer.unref()
+  return {
+    async confirm() {
+      const now = clocks()
+      const pauseMs = Math.max(now.steady - confirmed.steady, now.wall - confirmed.wall)
+      if (lost || pauseMs > silenceMs / 2) await check()
+    },
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer)
+      const [highest = 0] = await generations(folder)
+      if (highest > mine) return
+      await replace(folder, mine, { ...self, released: true })
+      await rm(beatOf(folder, mine), { force: true })
+    },
+  }
+}
+
+/** Neither stands still in every pause: the one of the process, the other of a virtual machine. */
+const clocks = () => ({ steady: performance.now(), wall: Date.now() })
+
+/** Whether the owner can be succeeded; listens to one that cannot be looked at. */
+async function isGone(
+  folder: string,
+  generation: number,
+  {
+    current,
+    self,
+    silenceMs,
+  }: { readonly current: LockOwner; readonly self: LockOwner; readonly silenceMs: number },
+): Promise<boolean> {
+  const judgement = await judgeOwner(folder, current, self)
+  if (judgement !== 'unknown') return judgement === 'dead'
+  if (current.beatMs === undefined) return false
+  const heard = await readBeat(folder, generation)
+  // Only this process's own clock counts: those of two machines need not agree.
+  const started = performance.now()
+  while (performance.now() - started < silenceMs) {
+    await sleep(Math.min(1000, silenceMs / 10))
+    const [newest] = await generations(folder)
+    if (newest !== generation) return false
+    const owner = await readOwner(folder, generation)
+    if (!owner || owner.released === true) return true
+    if ((await readBeat(folder, generation)) !== heard) return false
+  }
+  return true
+}
+
+function locked(folder: string, generation: number, { pid, host }: LockOwner): CodedError {
   return new CodedError(
     'STORE_LOCKED',
     `the data folder is in use by process ${pid} on host ${host}; stop that one first, or remove ${fileOf(folder, generation)} if that host is gone`,
@@ -52,7 +155,16 @@ function locked(folder: string, generation: number, { pid, host }: Owner): Coded
   )
 }
 
+function takenOver({ pid, host }: Partial<LockOwner> = {}): CodedError {
+  return new CodedError(
+    'STORE_LOCKED',
+    `process ${pid} on host ${host} took the data folder over while this process stood still for long; this one ends`,
+    { detail: { pid, host } },
+  )
+}
+
 const fileOf = (folder: string, generation: number): string => join(folder, `${generation}.json`)
+const beatOf = (folder: string, generation: number): string => join(folder, `${generation}.beat`)
 
 /** Highest first. */
 async function generations(folder: string): Promise<number[]> {
@@ -63,11 +175,21 @@ async function generations(folder: string): Promise<number[]> {
     .sort((a, b) => b - a)
 }
 
+/** Empty before the first one. */
+async function readBeat(folder: string, generation: number): Promise<string> {
+  return (await readOptional(beatOf(folder, generation)))?.toString() ?? ''
+}
+
 /** `undefined` where a successor has removed it already. */
-async function readOwner(folder: string, generation: number): Promise<Owner | undefined> {
+async function readOwner(folder: string, generation: number): Promise<LockOwner | undefined> {
   const path = fileOf(folder, generation)
+  const bytes = await readOptional(path)
+  return bytes && decodeJson(lockOwner, bytes, path)
+}
+
+async function readOptional(path: string): Promise<Buffer | undefined> {
   try {
-    return decodeJson(owner, await readFile(path), path)
+    return await readFile(path)
   } catch (error) {
     if (hasErrno(error, 'ENOENT')) return undefined
     throw error
@@ -75,7 +197,7 @@ async function readOwner(folder: string, generation: number): Promise<Owner | un
 }
 
 /** False where the generation exists. */
-async function claim(folder: string, generation: number, self: Owner): Promise<boolean> {
+async function claim(folder: string, generation: number, self: LockOwner): Promise<boolean> {
   const scratch = join(folder, `${randomUUID()}.tmp`)
   try {
     // Linked when complete: nobody ever reads half an owner.
@@ -90,54 +212,8 @@ async function claim(folder: string, generation: number, self: Owner): Promise<b
   }
 }
 
-async function replace(folder: string, generation: number, value: Owner): Promise<void> {
+async function replace(folder: string, generation: number, value: LockOwner): Promise<void> {
   const scratch = join(folder, `${randomUUID()}.tmp`)
   await writeFile(scratch, encodeJson(value), { flush: true })
   await rename(scratch, fileOf(folder, generation))
-}
-
-async function describeSelf(): Promise<Owner> {
-  const [startTicks, bootId] = [await startTicksOf(process.pid), await readBootId()]
-  return { pid: process.pid, host: hostname(), startTicks, bootId }
-}
-
-async function isAlive(current: Owner, self: Owner): Promise<boolean> {
-  if (current.released === true) return false
-  // A process of another host cannot be looked at; it counts as alive.
-  if (current.host !== self.host) return true
-  if (current.bootId !== self.bootId || !processExists(current.pid)) return false
-  return current.startTicks === (await startTicksOf(current.pid))
-}
-
-function processExists(pid: number): boolean {
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (error) {
-    // EPERM: it exists and belongs to someone else.
-    return hasErrno(error, 'EPERM')
-  }
-}
-
-/** Field 22 of /proc/<pid>/stat; `undefined` for a dead process and where there is no /proc. */
-async function startTicksOf(pid: number): Promise<string | undefined> {
-  const stat = await readOptional(`/proc/${pid}/stat`)
-  // The second field is the program's name in brackets and may hold anything.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ')
-  // Killed, and its parent has not asked for its exit code yet.
-  const isDead = fields?.[0] === 'Z' || fields?.[0] === 'X'
-  return isDead ? undefined : fields?.[19]
-}
-
-async function readBootId(): Promise<string | undefined> {
-  return (await readOptional('/proc/sys/kernel/random/boot_id'))?.trim()
-}
-
-async function readOptional(path: string): Promise<string | undefined> {
-  try {
-    return await readFile(path, 'utf8')
-  } catch (error) {
-    if (hasErrno(error, 'ENOENT') || hasErrno(error, 'ESRCH')) return undefined
-    throw error
-  }
 }

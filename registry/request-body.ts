@@ -47,7 +47,7 @@ export function isBodyUnread({ raw }: FastifyRequest): boolean {
 
 /**
  * The request's body. It may take any time, but not be slower than `speed`: then the connection
- * is cut (of HTTP/2, the stream). Rejects where the body breaks off. Leaving it early leaves the
+ * is cut (of HTTP/2, the stream). Throws REQUEST_INVALID where the body breaks off. Leaving it early leaves the
  * connection usable for an answer.
  */
 export async function* readBody(
@@ -68,7 +68,7 @@ export async function* readBody(
   try {
     for (;;) {
       pace.begin(0)
-      const next: IteratorResult<Uint8Array, void> = await chunks.next()
+      const next: IteratorResult<Uint8Array, void> = await chunks.next().catch(refuseBroken)
       if (next.done === true) break
       pace.end(next.value.length)
       facts.bytesIn += next.value.length
@@ -78,9 +78,12 @@ export async function* readBody(
     await chunks.return?.()
   }
   // A stream that its client resets can end as if its body were complete.
-  if (stream?.aborted === true) {
-    throw new CodedError('REQUEST_INVALID', 'the client gave the request up in the middle')
-  }
+  if (stream?.aborted === true) refuseBroken(undefined)
+}
+
+/** A client that goes away is no fault of ours. */
+function refuseBroken(cause: unknown): never {
+  throw new CodedError('REQUEST_INVALID', 'the client gave the request up in the middle', { cause })
 }
 
 /** All of a small body; throws MANIFEST_TOO_LARGE beyond `limitBytes`, before reading where told. */

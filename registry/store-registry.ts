@@ -7,6 +7,7 @@ import type { StoredBytes } from './blob-index.ts'
 import { keys } from './keys.ts'
 import { createManifests, type ManifestParts, type StoredManifests } from './manifests.ts'
 import { mountBlob, type MountOptions } from './mount.ts'
+import { redirectOf, type Redirectable, type RedirectPolicy } from './redirect.ts'
 import { listRepositoryNames } from './repository-names.ts'
 import { createTags } from './tags.ts'
 
@@ -30,11 +31,14 @@ export interface FoundBlob {
   readonly size: number
   /** All of it without `range`; chunks are only valid until the next one is asked for. */
   read(range: ByteRange | undefined, signal: AbortSignal): AsyncIterable<Uint8Array>
+  /** Where a client that asked `hostname` gets all of it from; `undefined`: only here. */
+  redirect(hostname: string): Promise<string | undefined>
 }
 
 export type StoreRegistryParts = BlobWriterParts &
   Omit<ManifestParts, 'tags'> & {
     readonly isImmutable: (repository: string, tag: string) => boolean
+    readonly redirect: RedirectPolicy
   }
 
 export function createStoreRegistry(parts: StoreRegistryParts): StoreRegistry {
@@ -81,15 +85,20 @@ export function createStoreRegistry(parts: StoreRegistryParts): StoreRegistry {
 }
 
 function createBlobs(name: string, parts: StoreRegistryParts): StoredBlobs {
-  const { index, data } = parts
+  const { index, data, redirect } = parts
 
   async function find(digest: Digest): Promise<FoundBlob | undefined> {
     const stat = await index.stat(name, digest)
     if (!stat) return undefined
     const { size } = stat
+    const presign: Redirectable['presign'] = async (options) => {
+      const found = await index.locate(digest)
+      return found?.offset === 0 ? data.redirect(found, options) : undefined
+    }
     return {
       size,
       read: (range, signal) => readBlob({ index, data }, { name, digest, size, range, signal }),
+      redirect: (hostname) => redirectOf({ size, presign }, redirect, hostname),
     }
   }
 

@@ -6,6 +6,7 @@ import { createBlobIndex } from './blob-index.ts'
 import type { Storage } from './data-store.ts'
 import { createGc, type Gc, type GcOptions } from './gc/gc.ts'
 import { createQuotas, type QuotaRule, type Quotas } from './quota.ts'
+import { neverRedirect, type RedirectPolicy } from './redirect.ts'
 import { createIsImmutable } from './retention.ts'
 import { createSessions } from './sessions.ts'
 import { createStoreRegistry, type StoreRegistry } from './store-registry.ts'
@@ -44,6 +45,8 @@ export const defaultPolicy: StorePolicy = {
 }
 
 export interface StoreDeps {
+  /** Never, unless said. */
+  readonly redirect?: RedirectPolicy
   readonly policy?: StorePolicy
   readonly hashPool: HashPool
   readonly log: Log
@@ -108,6 +111,7 @@ export async function createStore(storage: Storage, deps: StoreDeps): Promise<St
       onDeleted,
       onUntagged,
       isImmutable: createIsImmutable(policy.immutable),
+      redirect: deps.redirect ?? neverRedirect,
     }),
     uploads,
     gc,

@@ -1,25 +1,30 @@
-import { parseDigest } from '../core/digest.ts'
+import { parseDigest, type DigestAlgorithm } from '../core/digest.ts'
 import { CodedError } from '../core/errors.ts'
 import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
 import { begin, createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
 
+export interface CreateStreamBlobOptions extends CreateBlobOptions {
+  /** Of the digest that it will have; sha256 unless said. */
+  readonly algorithm?: DigestAlgorithm
+}
+
 /** A blob that goes to its place while it is written, from the first byte on. */
 export async function createStreamBlob(
   name: string,
-  { signal, expectedBytes, chunkDigests = false }: CreateBlobOptions,
+  { signal, expectedBytes, chunkDigests = false, algorithm = 'sha256' }: CreateStreamBlobOptions,
   {
     sessions,
     data,
     reservations,
   }: Pick<SessionParts, 'data' | 'reservations'> & { readonly sessions: Sessions },
 ): Promise<BlobWriter> {
-  const session = await sessions.create({ repo: name, owner: 'import', algorithm: 'sha256' })
+  const session = await sessions.create({ repo: name, owner: 'import', algorithm })
   const room = createRoom(session, reservations)
   const writer = await begin(session, async () => {
     await room.expect(expectedBytes ?? 0)
     return data.write(session.record.data, {
       expectedBytes,
-      algorithm: 'sha256',
+      algorithm,
       chunkDigests,
       record: (checkpoint) => session.save({ checkpoint }),
     })
@@ -48,7 +53,7 @@ export async function createStreamBlob(
     async finish() {
       signal.throwIfAborted()
       const result = await writer.digest()
-      const digest = parseDigest(`sha256:${result.hex}`)
+      const digest = parseDigest(`${algorithm}:${result.hex}`)
       const { chunkDigests: chunks } = result
       written = { digest, size: writer.end, chunkDigests: chunks, scratchBytes: 0 }
       return written

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import fc from 'fast-check'
+import { array, assert, asyncProperty, constantFrom, nat, record } from 'fast-check'
 import { beforeEach, describe, expect, it } from 'vitest'
 import type { ObjectStore } from '../core/object-store.ts'
 import { isNightly } from './e2e/nightly.ts'
@@ -112,10 +112,10 @@ export function objectStoreContract(
     })
 
     it('lists keys in byte order, in pages, at any depth, as a sorted list would', async () => {
-      const keyOf = fc.array(fc.constantFrom(...awkwardNames), { minLength: 1, maxLength: 3 })
-      const pages = fc.record({ after: keyOf, limit: fc.nat({ max: 5 }) })
-      await fc.assert(
-        fc.asyncProperty(fc.array(keyOf, { maxLength: 12 }), fc.array(pages), async (all, asked) => {
+      const keyOf = array(constantFrom(...awkwardNames), { minLength: 1, maxLength: 3 })
+      const pages = record({ after: keyOf, limit: nat({ max: 5 }) })
+      await assert(
+        asyncProperty(array(keyOf, { maxLength: 12 }), array(pages), async (all, asked) => {
           const folder = `v1/${randomUUID()}/`
           // A name is a file here and a folder there, but never both in one place.
           const keys = [...new Set(all.map((names) => `${folder}${names.join('/f')}.x`))].toSorted()
@@ -133,7 +133,9 @@ export function objectStoreContract(
               .map(([first]) => first),
           )
           const inOrder = [...folders].map((name) => `${name}/`).toSorted()
-          expect(await objects.listFolders(folder)).toEqual(inOrder.map((name) => name.slice(0, -1)))
+          expect(await objects.listFolders(folder)).toEqual(
+            inOrder.map((name) => name.slice(0, -1)),
+          )
         }),
         { numRuns: isNightly ? 200 : 12 },
       )

@@ -1,4 +1,5 @@
 import { readFile, writeFile } from 'node:fs/promises'
+import type { IncomingMessage, ServerResponse } from 'node:http'
 import { createServer, type Server } from 'node:https'
 import { json } from 'node:stream/consumers'
 import { join } from 'node:path'
@@ -37,15 +38,16 @@ beforeAll(async () => {
   const { path } = owned.use(await createTempFolder())
   const authority = await createAuthority(path)
   const files = await authority.issue('api-server')
+  const serve = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
+    const { authorization } = request.headers
+    const review = { authorization, path: request.url, body: Object(await json(request)) }
+    reviews.push(review)
+    const { status, body } = answer(review)
+    response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
+  }
   server = createServer(
     { key: await readFile(files.key), cert: await readFile(files.cert) },
-    async (request, response) => {
-      const { authorization } = request.headers
-      const review = { authorization, path: request.url, body: Object(await json(request)) }
-      reviews.push(review)
-      const { status, body } = answer(review)
-      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body))
-    },
+    (request, response) => void serve(request, response),
   )
   owned.defer(() => {
     server.closeAllConnections()

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { CodedError } from '../../core/errors.ts'
 import { createClientAddresses } from './client-address.ts'

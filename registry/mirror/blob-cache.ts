@@ -157,12 +157,12 @@ export function createBlobCache(parts: BlobCacheParts): BlobCache {
     yield* received(repository.upstream.readBlob(digest, { size, range: rest, signal }))
   }
 
-  function heldBlob({ size, read }: FoundBlob): FoundBlob {
+  function heldBlob(found: FoundBlob): FoundBlob {
     return {
-      size,
+      ...found,
       read(range, signal) {
         metrics.request('blob', 'hit')
-        return read(range, signal)
+        return found.read(range, signal)
       },
     }
   }
@@ -184,6 +184,7 @@ export function createBlobCache(parts: BlobCacheParts): BlobCache {
       return {
         size,
         read: (range = whole, signal) => readMissing(missing, running, range, signal),
+        redirect: async () => undefined,
       }
     },
     async [Symbol.asyncDispose]() {

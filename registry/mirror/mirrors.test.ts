@@ -146,6 +146,44 @@ describe('tags', () => {
   })
 })
 
+describe('referrers', () => {
+  const signature = { mediaType: mediaTypes.ociManifest, digest: other.digest, size: 5 }
+  const index = { schemaVersion: 2, mediaType: mediaTypes.ociIndex }
+  const list = async (query = '') => {
+    const listed = await mirror.get(`/v2/hub/disk/referrers/${image.digest}${query}`)
+    expect(listed.status).toBe(200)
+    return listed.json()
+  }
+
+  test('are those of the upstream', async () => {
+    await start()
+    const manifests = [{ ...signature, artifactType: 'a/b', annotations: { c: 'd' } }]
+    upstream.flaw((request, response) => {
+      if (request.url !== `/v2/disk/referrers/${image.digest}`) return false
+      response.end(JSON.stringify({ ...index, manifests }))
+      return true
+    })
+    expect(await list()).toEqual({ ...index, manifests })
+    expect(await list('?artifactType=none')).toMatchObject({ manifests: [] })
+  })
+
+  test('of an upstream without them are those of the tag that clients keep there', async () => {
+    await start()
+    const subject = { mediaType: mediaTypes.ociManifest, digest: image.digest, size: 1 }
+    const referring = Buffer.from(
+      JSON.stringify({ ...JSON.parse(Buffer.from(other.manifest).toString()), subject }),
+    )
+    upstream.add({ manifest: referring })
+    const digest = digestOf(referring)
+    const manifest = Buffer.from(
+      JSON.stringify({ ...index, manifests: [{ ...signature, digest }] }),
+    )
+    const tagged = { ...other, manifest, digest: digestOf(manifest) }
+    upstream.tag(image.digest.replace(':', '-'), tagged)
+    expect(await list()).toMatchObject({ manifests: [{ digest }] })
+  })
+})
+
 describe('who we are', () => {
   const secrets = ({ authorization, cookie }: IncomingHttpHeaders) => authorization ?? cookie
 

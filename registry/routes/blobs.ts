@@ -22,6 +22,11 @@ export const getBlob: Handler<'blob'> = async (call) => {
     'accept-ranges': 'bytes',
   })
   if (isNotModified(request, etag)) return reply.code(304).send()
+  // Clients ask for the same range there. A HEAD is answered here: a URL is signed for one method.
+  const elsewhere = request.method === 'GET' ? await blob.redirect(request.hostname) : undefined
+  if (elsewhere !== undefined) {
+    return reply.header('cache-control', 'no-store').redirect(elsewhere, 307)
+  }
   const range = request.method === 'GET' ? askedRange(call, blob.size, etag) : undefined
   reply.headers({
     'content-type': 'application/octet-stream',

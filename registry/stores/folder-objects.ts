@@ -3,6 +3,7 @@ import { link, open, readFile, rename, rm, unlink } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { hasErrno, toCodedError } from '../../core/errors.ts'
 import type { ListOptions, ObjectStore, PutCondition } from '../../core/object-store.ts'
+import type { Lock } from '../lock.ts'
 import { createSerial } from '../serial.ts'
 import type { DurableFolders } from './durable-folders.ts'
 import { createFolderListings } from './folder-listings.ts'
@@ -23,7 +24,15 @@ const etagOf = (bytes: Uint8Array): string => createHash('sha256').update(bytes)
  */
 export function createFolderObjects(
   root: string,
-  { scratch, folders }: { readonly scratch: string; readonly folders: DurableFolders },
+  {
+    scratch,
+    folders,
+    lock,
+  }: {
+    readonly scratch: string
+    readonly folders: DurableFolders
+    readonly lock: Pick<Lock, 'confirm'>
+  },
 ): ObjectStore {
   const serial = createSerial()
   // A folder that no key can be in is not looked into; it is not ours. Data files come unannounced.
@@ -41,6 +50,7 @@ export function createFolderObjects(
 
   /** Moves the finished file to `path`; false where `ifAbsent` finds something there. */
   async function place(scratchPath: string, path: string, condition: PutCondition) {
+    await lock.confirm()
     if (condition !== 'ifAbsent') {
       await rename(scratchPath, path)
       return true
@@ -114,6 +124,7 @@ export function createFolderObjects(
         const path = keyPath(root, key)
         try {
           if (condition && (await get(key))?.etag !== condition.ifMatch) return false
+          await lock.confirm()
           await unlink(path)
           listings.changed(path)
         } catch (error) {

@@ -9,27 +9,34 @@ import { createDurableFolders, syncFolder } from './durable-folders.ts'
 import { createFolderData } from './folder-data.ts'
 import { createFolderObjects } from './folder-objects.ts'
 
+/** As of every failure that may pass (`docs/cli.md`). */
+const retryExitCode = 3
+
 /** What a folder may hold before its first start: a mount point's own, and ours from a crash. */
 const harmlessNames = ['lost+found', 'lock', 'scratch']
 
 /**
  * Takes the folder at `root`, made where it is missing, for this process alone. Throws
- * STORE_LOCKED where another process has it, LAYOUT_UNKNOWN where it holds something else.
+ * STORE_LOCKED where another process has it, LAYOUT_UNKNOWN where it holds something else. Another
+ * process takes it over only from one that was silent for long: `onLost` then ends this one.
  */
 export async function openFolderStore(
   root: string,
-  { hashPool }: { readonly hashPool: HashPool },
+  {
+    hashPool,
+    onLost = endProcess,
+  }: { readonly hashPool: HashPool; readonly onLost?: (error: CodedError) => void },
 ): Promise<Storage> {
   const path = resolve(root)
   await makeRoot(path)
   await refuseForeign(path)
-  const lock = await acquireLock(join(path, 'lock'))
+  const lock = await acquireLock(join(path, 'lock'), { onLost })
   try {
     const scratch = join(path, 'scratch')
     await rm(scratch, { recursive: true, force: true })
     await mkdir(scratch)
     const folders = createDurableFolders(path)
-    const objects = createFolderObjects(path, { scratch, folders })
+    const objects = createFolderObjects(path, { scratch, folders, lock })
     await claimLayout(objects, path)
     return {
       objects,
@@ -41,6 +48,12 @@ export async function openFolderStore(
     await lock[Symbol.asyncDispose]()
     throw error
   }
+}
+
+/** At once: whatever this process still acknowledged would be lost or would harm the new owner. */
+function endProcess(error: CodedError): never {
+  process.stderr.write(`dvcr: ${error.code}: ${error.message}\n`)
+  process.exit(retryExitCode)
 }
 
 async function makeRoot(path: string): Promise<void> {

@@ -55,6 +55,8 @@ export interface CallOptions {
 export interface S3 extends Disposable {
   readonly client: S3Client
   readonly bucket: string
+  /** Not one of the servers that speak the same protocol. */
+  readonly isAws: boolean
   /** `Bucket` and `Key` for one of our keys. */
   place(key: string): { readonly Bucket: string; readonly Key: string }
   /** The bucket's key of one of ours, or the start of one. */
@@ -74,6 +76,7 @@ export interface S3 extends Disposable {
 }
 
 const never = new AbortController().signal
+const ignore = (): void => {}
 
 export function createS3(settings: S3Settings, limits: Patience): S3 {
   const client = new S3Client(clientConfig(settings, settings.endpoint))
@@ -81,6 +84,8 @@ export function createS3(settings: S3Settings, limits: Patience): S3 {
   return {
     client,
     bucket: settings.bucket,
+    isAws:
+      settings.endpoint === undefined || /\.amazonaws\.com(?:\.cn)?\/?$/.test(settings.endpoint),
     place: (key) => ({ Bucket: settings.bucket, Key: root + checkKey(key) }),
     objectKey: (key) => root + key,
     keyOf: (objectKey) => objectKey.slice(root.length),
@@ -148,6 +153,8 @@ export function clientConfig(
     // Checksums that S3 does not demand would read every part once more.
     requestChecksumCalculation: 'WHEN_REQUIRED',
     responseChecksumValidation: 'WHEN_REQUIRED',
+    // Failures are reported by whoever gives up; the SDK would write to standard error.
+    logger: { debug: ignore, info: ignore, warn: ignore, error: ignore },
     // It would take a new connection for every part.
     expectContinueHeader: false,
     requestHandler: {

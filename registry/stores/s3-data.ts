@@ -27,7 +27,9 @@ export function createS3Data(
   const finisher = createFinisher({
     s3,
     reader,
-    removeTails: async (uuid) => void (await removeAll(await namesOf(uuid, '.tail-'))),
+    async removeTails(uuid) {
+      await removeAll(await namesOf(uuid, '.tail-'))
+    },
   })
 
   /** Keys of all objects of a data object whose names go on with `rest`. */

@@ -102,7 +102,9 @@ function isFull(error: unknown): boolean {
 /** True for what a wrong setting causes; `error` may also be what `toStorageError` made of it. */
 export function isSettingFault(error: unknown): boolean {
   if (error instanceof CodedError) return isSettingFault(error.cause)
-  return isS3Error(error, ...settingNames) || isUntrusted(error) || [301, 403].includes(statusOf(error))
+  return (
+    isS3Error(error, ...settingNames) || isUntrusted(error) || [301, 403].includes(statusOf(error))
+  )
 }
 
 /** TLS that fails: no trust, another name, no TLS at all. */
@@ -121,7 +123,10 @@ export function toStorageError(error: unknown, doing: string): CodedError {
 function judge(error: unknown): [ErrorCode, string] {
   if (isFull(error)) return ['STORAGE_FULL', 'free space or remove images, then retry']
   if (isUntrusted(error)) {
-    return ['UNAVAILABLE', 'check the endpoint, or name the authority to trust: --s3-ca (DVCR_S3_CA)']
+    return [
+      'UNAVAILABLE',
+      'check the endpoint, or name the authority to trust: --s3-ca (DVCR_S3_CA)',
+    ]
   }
   if (isSettingFault(error)) {
     return ['UNAVAILABLE', 'check bucket, region, credentials and clock of the S3 storage']

@@ -169,7 +169,10 @@ export async function* readSegments(
 ): AsyncGenerator<Uint8Array, void> {
   let begin = 0
   for (const [index, length] of lengths.entries()) {
-    const range: ByteRange = { start: Math.max(0, start - begin), end: Math.min(length, end - begin) }
+    const range: ByteRange = {
+      start: Math.max(0, start - begin),
+      end: Math.min(length, end - begin),
+    }
     if (range.start < range.end) yield* reader.read(segmentKey(uuid, index), range, signal)
     begin += length
   }

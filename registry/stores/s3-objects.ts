@@ -14,6 +14,14 @@ import { isMissing, isRefusedCondition } from './s3-errors.ts'
 /** Most keys of one answer. */
 const pageSize = 1000
 
+/** What a storage makes of the condition of a deletion. */
+export interface DeleteAbilities {
+  /** It is safe against writes at the same moment. */
+  readonly conditionalDelete: boolean
+  /** It does not refuse the request for it. */
+  readonly takesIfMatch: boolean
+}
+
 /**
  * Small objects of a bucket. Where the answer to a conditional write was lost and the write that
  * repeats it is refused, what is there tells whether the first one had succeeded: bytes put under a
@@ -23,7 +31,7 @@ const pageSize = 1000
  */
 export function createS3Objects(
   s3: S3,
-  { conditionalDelete }: Pick<ObjectStore, 'conditionalDelete'>,
+  { conditionalDelete, takesIfMatch }: DeleteAbilities,
 ): ObjectStore {
   async function read(key: string, attempt: Attempt): Promise<SmallObject | undefined> {
     try {
@@ -71,7 +79,7 @@ export function createS3Objects(
   }
 
   function remove(key: string, condition?: { readonly ifMatch: string }): Promise<boolean> {
-    const ifMatch = condition && conditionalDelete ? { IfMatch: condition.ifMatch } : {}
+    const ifMatch = condition && takesIfMatch ? { IfMatch: condition.ifMatch } : {}
     let isAsked = false
     return s3.call(`delete ${key}`, async (attempt) => {
       // A deletion answers the same whether or not there was something.

@@ -103,6 +103,8 @@ export function createPipeline(from: Checkpoint, parts: PipelineParts): Pipeline
   }
 
   const unsent = (): number => tails.bytes + buffer.bytes
+  const isFull = (): boolean =>
+    unsent() + limits.pieceBytes > partBytes && unsent() >= limits.minPartBytes
 
   /** What fills memory, behind `taken`, goes to `send`; its memory is free when that has ended. */
   function detach(
@@ -112,7 +114,7 @@ export function createPipeline(from: Checkpoint, parts: PipelineParts): Pipeline
     const { pieces, bytes, lease } = buffer.detach()
     const state = hash?.state() ?? Promise.resolve(undefined)
     const source = { tails: taken, pieces, bytes: bytes + sum(taken) }
-    const before = taken.map(({ name }) => storing.get(name))
+    const before = taken.flatMap(({ name }) => storing.get(name) ?? [])
     return background.run(async () => {
       try {
         await Promise.all(before)
@@ -192,7 +194,7 @@ export function createPipeline(from: Checkpoint, parts: PipelineParts): Pipeline
       return end
     },
     async write(chunk) {
-      for (let rest = chunk; rest.length > 0; ) {
+      for (let rest = chunk; rest.length > 0;) {
         await background.until(() => end < recorded + limits.windowBytes)
         if (!buffer.hasRoom) {
           if (budget.isTight && unsent() >= limits.minPartBytes) cut()
@@ -201,7 +203,7 @@ export function createPipeline(from: Checkpoint, parts: PipelineParts): Pipeline
         const taken = buffer.put(rest.subarray(0, recorded + limits.windowBytes - end))
         end += taken
         rest = rest.subarray(taken)
-        if (!buffer.hasRoom && unsent() + limits.pieceBytes > partBytes) cut()
+        if (!buffer.hasRoom && isFull()) cut()
       }
     },
     async hashed() {

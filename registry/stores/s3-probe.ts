@@ -10,7 +10,7 @@ import type { ObjectStore } from '../../core/object-store.ts'
 import type { S3 } from './s3-client.ts'
 import { abortUpload, loadEtags } from './s3-complete.ts'
 import { statusOf } from './s3-errors.ts'
-import { createS3Objects } from './s3-objects.ts'
+import { createS3Objects, type DeleteAbilities } from './s3-objects.ts'
 import type { S3Reader } from './s3-read.ts'
 
 /** Objects of probes are below it. */
@@ -22,11 +22,6 @@ const racingWriters = 20
 /** Parts of unlike lengths: there are servers that demand equal ones. */
 const probedParts = [5 * 1024 * 1024, 6 * 1024 * 1024, 1000]
 
-/** What the storage was found to do. */
-export interface ProbeResult {
-  readonly conditionalDelete: boolean
-}
-
 /**
  * Tries all that the store relies on. Throws SETTING_INVALID, naming what is missing and why it
  * matters, where data would not be safe. With `isNew` also what takes ten MiB of traffic.
@@ -34,15 +29,15 @@ export interface ProbeResult {
 export async function probeS3(
   s3: S3,
   { reader, isNew }: { readonly reader: S3Reader; readonly isNew: boolean },
-): Promise<ProbeResult> {
-  const objects = createS3Objects(s3, { conditionalDelete: true })
+): Promise<DeleteAbilities> {
+  const objects = createS3Objects(s3, { conditionalDelete: false, takesIfMatch: false })
   const folder = `${probeFolder}${randomUUID()}/`
   try {
     await probeClock(reader)
     await probeConditions(objects, folder)
     await probeLists(objects, folder)
     await probeParts(s3, { reader, key: `${folder}parts`, sizes: isNew ? probedParts : [1000] })
-    return { conditionalDelete: await honoursDeleteCondition(s3, objects, `${folder}delete`) }
+    return await probeDelete(s3, objects, `${folder}delete`)
   } finally {
     for (const key of await objects.list(folder, {}).catch(() => [])) await objects.delete(key)
   }
@@ -148,18 +143,25 @@ async function probeParts(
   }
 }
 
-/** Some servers delete whatever the condition says. */
-async function honoursDeleteCondition(s3: S3, objects: ObjectStore, key: string): Promise<boolean> {
+/**
+ * Some servers ignore the condition of a deletion. Others heed it and still delete what is written
+ * at the same moment, which no probe can tell for sure: only AWS is taken at its word.
+ * @see https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-deletes.html
+ */
+async function probeDelete(s3: S3, objects: ObjectStore, key: string): Promise<DeleteAbilities> {
   await objects.put(key, Buffer.from('kept'), 'always')
-  return s3.call(`delete ${key}`, async (attempt) => {
+  const status = await s3.call(`delete ${key}`, async (attempt) => {
     const command = { ...s3.place(key), IfMatch: '"00000000000000000000000000000000"' }
     try {
       await s3.client.send(new DeleteObjectCommand(command), attempt)
-      return false
+      return 204
     } catch (error) {
-      if (statusOf(error) === 412) return true
-      if (statusOf(error) === 501 || statusOf(error) === 400) return false
+      if ([400, 412, 501].includes(statusOf(error))) return statusOf(error)
       throw error
     }
   })
+  return {
+    conditionalDelete: status === 412 && s3.isAws,
+    takesIfMatch: status === 412 || status === 204,
+  }
 }

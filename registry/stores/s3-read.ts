@@ -40,9 +40,7 @@ export function createS3Reader(s3: S3, settings: S3Settings, limits: Patience): 
   const agent = new Agent({ connect: { timeout: 5_000, ...trust(settings.ca) } })
   const { publicEndpoint } = settings
   const publicClient =
-    publicEndpoint === undefined
-      ? s3.client
-      : new S3Client(clientConfig(settings, publicEndpoint))
+    publicEndpoint === undefined ? s3.client : new S3Client(clientConfig(settings, publicEndpoint))
   const urls = new LRUCache<string, URL>({ max: keptUrls, ttl: reuseMs })
 
   async function urlOf(key: string): Promise<URL> {
@@ -112,8 +110,8 @@ export function createS3Reader(s3: S3, settings: S3Settings, limits: Patience): 
         breaks = position > before ? 0 : breaks + 1
         const delayMs = limits.retryDelaysMs[breaks]
         if (delayMs === undefined) {
-          const reason = broken ?? new NoAnswerError('the connection was closed')
-          throw toStorageError(new NoAnswerError(String(reason), { cause: reason }), `read ${key}`)
+          const why = broken instanceof Error ? broken.message : 'the connection was closed'
+          throw toStorageError(new NoAnswerError(why, { cause: broken }), `read ${key}`)
         }
         await pause(delayMs, signal)
       }
@@ -182,7 +180,7 @@ async function* gathered(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8A
   let buffer: Buffer | undefined
   let filled = 0
   for await (const chunk of body) {
-    for (let rest = chunk; rest.length > 0; ) {
+    for (let rest = chunk; rest.length > 0;) {
       buffer ??= Buffer.allocUnsafe(gatheredBytes)
       const part = rest.subarray(0, gatheredBytes - filled)
       buffer.set(part, filled)

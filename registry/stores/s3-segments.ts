@@ -74,7 +74,10 @@ export function createSegments(
 
   /** The last one with bytes goes on; those behind it were begun and not used. */
   function lastUsed(): number {
-    return Math.max(0, segments.findLastIndex(({ bytes }) => bytes > 0))
+    return Math.max(
+      0,
+      segments.findLastIndex(({ bytes }) => bytes > 0),
+    )
   }
 
   async function currentSegment(): Promise<number> {

@@ -32,8 +32,7 @@ export async function openS3Store(
   }
   try {
     const isNew = await isEmpty(s3, place)
-    const { conditionalDelete } = await probeS3(s3, { reader, isNew })
-    const objects = createS3Objects(s3, { conditionalDelete })
+    const objects = createS3Objects(s3, await probeS3(s3, { reader, isNew }))
     await claimLayout(objects, place)
     return {
       objects,
@@ -76,7 +75,9 @@ function asSetting(error: unknown, settings: S3Settings, place: string): unknown
     isUnknownHost && settings.pathStyle === false
       ? '; where the server has no host name per bucket: --s3-path-style (DVCR_S3_PATH_STYLE)'
       : ''
-  return new CodedError('SETTING_INVALID', `cannot use ${place}: ${error.message}${hint}`, { cause })
+  return new CodedError('SETTING_INVALID', `cannot use ${place}: ${error.message}${hint}`, {
+    cause,
+  })
 }
 
 /** `s3://bucket/prefix`; `undefined` for the path of a folder. Throws SETTING_INVALID. */

@@ -13,9 +13,13 @@ export interface Outcome {
 /** Runs `dvcr` to its end, whatever that is; `input`: its standard input. */
 export async function dvcr(
   args: readonly string[],
-  { input = new Uint8Array() }: { readonly input?: Uint8Array } = {},
+  {
+    input = new Uint8Array(),
+    env = {},
+  }: { readonly input?: Uint8Array; readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<Outcome> {
-  const { exitCode, stdout, stderr } = await execa(dvcrProgram, args, { reject: false, input })
+  const options = { reject: false, input, env } as const
+  const { exitCode, stdout, stderr } = await execa(dvcrProgram, args, options)
   return { exitCode, stdout, stderr }
 }
 

@@ -9,18 +9,24 @@ export interface MirrorSetup extends AsyncDisposable {
   readonly server: RunningServer
   /** Value of a counter, by its name and labels as `/metrics` writes them. */
   counter(line: string): Promise<number>
+  /** Other settings for the mirror, read on SIGHUP. */
+  reload(settings: MirrorFields): Promise<void>
   /** SIGKILL, then the same server again. */
   crash(): Promise<void>
 }
 
-export async function startMirror(settings: {
+export interface MirrorFields {
   readonly upstream: string
   readonly [key: string]: unknown
-}): Promise<MirrorSetup> {
+}
+
+export async function startMirror(settings: MirrorFields): Promise<MirrorSetup> {
   await using owned = new AsyncDisposableStack()
   const folder = owned.use(await createTempFolder()).path
   const config = join(folder, 'dvcr.yaml')
-  await writeFile(config, JSON.stringify({ mirrors: [{ prefix: 'hub', ...settings }] }))
+  const write = (fields: MirrorFields) =>
+    writeFile(config, JSON.stringify({ mirrors: [{ prefix: 'hub', ...fields }] }))
+  await write(settings)
   const start = () => startDvcr({ data: join(folder, 'data'), args: ['--config', config] })
   let server = await start()
   owned.defer(() => server[Symbol.asyncDispose]())
@@ -34,6 +40,10 @@ export async function startMirror(settings: {
       const metrics = await (await fetch(`${server.url}/metrics`)).text()
       const found = metrics.split('\n').find((one) => one.startsWith(`${line} `))
       return Number(found?.slice(line.length) ?? 0)
+    },
+    async reload(fields) {
+      await write(fields)
+      process.kill(server.pid, 'SIGHUP')
     },
     async crash() {
       await server.kill9()

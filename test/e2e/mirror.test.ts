@@ -151,3 +151,17 @@ test('an upstream with TLS is trusted by its authority', async () => {
   expect(await statusWith({ insecure: true })).toBe(200)
   expect(await statusWith({})).toBe(502)
 })
+
+test('SIGHUP gives the mirror other settings, and what it holds is still there', async () => {
+  const first = owned.use(await startDockerRegistry())
+  const second = owned.use(await startDvcr({ data: join(folder, 'upstream') }))
+  await push(first)
+  await push(second)
+  const mirror = await mirrorOf(first.url)
+  const status = (name: string, what: string) => statusOf(mirror.server, name, what)
+  expect(await status('hub/team/disk', 'manifests/v1')).toBe(200)
+  await mirror.reload({ upstream: second.url, prefix: 'other' })
+  await expect.poll(() => status('other/team/disk', 'manifests/v1')).toBe(200)
+  await first.kill9()
+  expect(await status('hub/team/disk', 'manifests/v1')).toBe(200)
+})

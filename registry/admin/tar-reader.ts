@@ -1,0 +1,48 @@
+import { pipeline } from 'node:stream/promises'
+import { extract } from 'tar-stream'
+import { CodedError } from '../../core/errors.ts'
+import type { Bytes } from '../../core/streams.ts'
+import { invalidArchive } from './archive.ts'
+import { whyNot } from './see.ts'
+
+export interface TarEntry {
+  readonly name: string
+  readonly size: number
+  /** To be read before the next entry; what is not read is skipped. */
+  readonly contents: Bytes
+}
+
+/**
+ * The entries of a tar stream, one after the other. Throws ARCHIVE_INVALID where it is none or ends
+ * in the middle of an entry, and what reading `bytes` throws.
+ */
+export async function* readTar(bytes: Bytes): AsyncGenerator<TarEntry, void> {
+  const entries = extract()
+  let broken: { readonly error: unknown } | undefined
+  async function* source(): AsyncGenerator<Uint8Array, void> {
+    try {
+      yield* bytes
+    } catch (error) {
+      broken = { error }
+      throw error
+    }
+  }
+  const feeding = pipeline(source(), entries)
+  // The iterator of the entries fails with the same.
+  feeding.catch(() => {})
+  try {
+    for await (const entry of entries) {
+      const { name, size = 0 } = entry.header
+      yield { name, size, contents: entry }
+      for await (const _ of entry) continue
+    }
+    await feeding
+  } catch (error) {
+    if (broken) throw broken.error
+    if (error instanceof CodedError) throw error
+    throw invalidArchive(whyNot(error), error)
+  } finally {
+    entries.destroy()
+    await feeding.catch(() => {})
+  }
+}

@@ -1,5 +1,6 @@
 import { formatDuration, formatSize } from '../core/sizes.ts'
 import type { ImportRecord } from '../importer/import-record.ts'
+import { createLiveLine } from './live-line.ts'
 import type { Terminal } from './terminal.ts'
 
 /** Shows an import while it runs. */
@@ -9,41 +10,28 @@ export interface ProgressBar {
   end(): void
 }
 
-const barWidth = 24
-const drawEveryMs = 100
-const printEveryMs = 5000
-
 /** A live bar on a terminal, a plain line every few seconds elsewhere. */
-export function createProgressBar({ stderr }: Terminal): ProgressBar {
-  const live = stderr.isTTY === true
-  let shownMs = Number.NEGATIVE_INFINITY
+export function createProgressBar(terminal: Terminal): ProgressBar {
+  const line = createLiveLine(terminal)
   let stage = ''
   let warned = 0
-  const clear = (): void => void (live && stderr.write('\r\x1b[K'))
   return {
     follow(record) {
       for (const warning of record.warnings.slice(warned)) {
-        clear()
-        stderr.write(`warning: ${warning}\n`)
+        line.print(`warning: ${warning}`)
         warned++
       }
-      const nowMs = performance.now()
       const now = record.stage ?? record.state
-      if (nowMs - shownMs < (live ? drawEveryMs : printEveryMs) && now === stage) return
-      shownMs = nowMs
+      if (now !== stage) line.refresh()
       stage = now
-      const line = figures(record)
-      if (live) stderr.write(`\r\x1b[K${fit(`${bar(record)}${line}`, stderr.columns || 80)}`)
-      else stderr.write(`${line}\n`)
+      line.show(figures(record), shareOf(record))
     },
-    end: clear,
+    end: () => line.end(),
   }
 }
 
-function bar({ progress: { bytes, totalBytes } }: ImportRecord): string {
-  if (totalBytes === undefined || totalBytes === 0) return ''
-  const full = Math.floor(Math.min(1, bytes / totalBytes) * barWidth)
-  return `[${'█'.repeat(full)}${'░'.repeat(barWidth - full)}] `
+function shareOf({ progress: { bytes, totalBytes } }: ImportRecord): number | undefined {
+  return totalBytes === undefined || totalBytes === 0 ? undefined : bytes / totalBytes
 }
 
 function figures({ state, stage, progress, format, virtualSize }: ImportRecord): string {
@@ -59,8 +47,4 @@ function figures({ state, stage, progress, format, virtualSize }: ImportRecord):
   return [stage ?? state, share, `${formatSize(bytes)}${of}`, speed, eta, `${format ?? ''}${disk}`]
     .filter((part) => part !== '')
     .join('  ')
-}
-
-function fit(line: string, columns: number): string {
-  return line.length < columns ? line : line.slice(0, columns - 1)
 }

@@ -19,12 +19,17 @@ export async function ask(
       'there is no terminal to ask on; give --username and --password-stdin',
     )
   }
-  stderr.write(question)
   // The line editor repeats what is typed to its output.
   const nowhere = new Writable({ write: (_chunk, _encoding, done) => done() })
   const lines = createInterface({ input: stdin, output: hidden ? nowhere : stderr, terminal: true })
+  // It takes Ctrl-C from the terminal; that means the command, as always.
+  lines.once('SIGINT', () => process.kill(process.pid, 'SIGINT'))
+  const ended = new Promise<never>((_resolve, reject) => {
+    lines.once('close', () => reject(new CodedError('SETTING_INVALID', 'there was no answer')))
+  })
+  if (hidden) stderr.write(question)
   try {
-    return await lines.question('', { signal })
+    return await Promise.race([lines.question(question, { signal }), ended])
   } finally {
     lines.close()
     if (hidden) stderr.write('\n')

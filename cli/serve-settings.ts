@@ -3,6 +3,7 @@ import { redirectModes } from '../registry/redirect.ts'
 import { parseSize } from '../core/sizes.ts'
 import { mirrorsSettings } from '../registry/mirror/settings.ts'
 import { webhooksSettings } from '../registry/notifications/settings.ts'
+import { immutableRule, retentionRule } from '../registry/retention.ts'
 
 const size = z.string().transform((text, context) => {
   try {
@@ -12,6 +13,23 @@ const size = z.string().transform((text, context) => {
     return z.NEVER
   }
 })
+
+/** No prefix twice: the account of a rule goes by it. */
+const quotasSettings = z
+  .array(
+    z.strictObject({
+      prefix: z
+        .string()
+        .max(150)
+        .regex(/^[a-z0-9._/-]*$/, 'expected the beginning of repository names')
+        .describe("What the names begin with, `team/`; '' is all repositories"),
+      limit: size.describe('Bytes, `500Gi`'),
+    }),
+  )
+  .refine(
+    (quotas) => new Set(quotas.map(({ prefix }) => prefix)).size === quotas.length,
+    'two quotas have the same prefix',
+  )
 
 /** All settings of `dvcr serve`; help, environment names and `docs/settings.md` come from here. */
 export const serveSettings = z.strictObject({
@@ -75,11 +93,43 @@ export const serveSettings = z.strictObject({
     .describe('Seconds that running requests may go on once the server is told to stop'),
   accessLog: z.boolean().default(false).describe('Log a line for every request'),
   importRetentionDays: z.number().min(0).default(30).describe('Days to keep finished imports'),
-  webhooks: webhooksSettings
+  orphanGraceHours: z
+    .number()
+    .min(0)
+    .default(48)
+    .describe('Hours that a blob of a push waits for a manifest before it is garbage'),
+  gcIntervalMinutes: z
+    .number()
+    .min(0)
+    .default(60)
+    .describe('Minutes between searches of the whole store for garbage; 0: only when asked'),
+  scrubRate: size
+    .prefault('0')
+    .describe('Bytes per second to verify stored blobs with, a pass a week; 0: only when asked'),
+  uploadIdleHours: z
+    .number()
+    .min(1)
+    .default(168)
+    .describe('Hours after which an upload that its client has left is removed'),
+  minFree: size
+    .prefault('16Mi')
+    .describe('Bytes of the file system that stay free: uploads that would take them are refused'),
+  quotas: quotasSettings
     .default([])
-    .describe('Receivers that are told of pushes and deletes'),
+    .describe('Limits on the bytes that repositories below a prefix hold together'),
+  retention: z
+    .array(retentionRule)
+    .default([])
+    .describe('Which tags and untagged manifests are kept, by repository'),
+  immutableTags: z
+    .array(immutableRule)
+    .default([])
+    .describe('Tags that can never be moved or deleted, by repository'),
+  webhooks: webhooksSettings.default([]).describe('Receivers that are told of pushes and deletes'),
   mirrors: mirrorsSettings
     .default([])
-    .describe('Repositories below a prefix that are pulled through from other registries'),
+    .describe(
+      'Prefixes whose repositories are pulled through from other registries (docs/mirror.md)',
+    ),
 })
 export type ServeSettings = z.output<typeof serveSettings>

@@ -22,7 +22,9 @@ import { measureStorage } from '../registry/storage-metrics.ts'
 import { formatUrl, isLoopback, parseListen, type ListenAddress } from './address.ts'
 import { openHttp } from './serve-http.ts'
 import { openImports } from './serve-imports.ts'
+import { administer } from './serve-admin.ts'
 import { openStoreAt, placeOf } from './store-location.ts'
+import { storeDepsOf } from './store-policy.ts'
 import { serveSettings, type ServeSettings } from './serve-settings.ts'
 import type { CommandContext, Terminal } from './terminal.ts'
 
@@ -76,7 +78,9 @@ async function start(context: Start): Promise<string> {
   const clusterPool = owned.use(createClusterPool())
   const metrics = createMetrics()
   const measure = (storage: Storage): Storage => measureStorage(storage, metrics.registry)
-  const stored = owned.use(await openStoreAt(settings, { hashPool, log, measure, scratchFolder: settings.scratch }))
+  const storeDeps = { hashPool, log, measure, ...storeDepsOf(settings) }
+  const stored = owned.use(await openStoreAt(settings, storeDeps))
+  await administer(context, stored, metrics)
   const mirrorDeps = { store: stored, env, metrics: metrics.registry, log }
   const mirrors = owned.use(await openMirrors(settings.mirrors, mirrorDeps))
   reload.on(['mirrors'], (changed) => mirrors.reload(changed.mirrors))

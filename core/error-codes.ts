@@ -107,13 +107,13 @@ export const errorCodes = {
   TAGS_TOO_MANY: {
     status: 414,
     retryable: false,
-    meaning: 'One request sets more tags than the server takes at once. Set the others in another one.',
+    meaning:
+      'One request sets more tags than the server takes at once. Set the others in another one.',
   },
   TAG_IMMUTABLE: {
     status: 403,
     retryable: false,
-    meaning:
-      'A rule of this registry lets nobody move or delete the tag. Push under another tag.',
+    meaning: 'A rule of this registry lets nobody move or delete the tag. Push under another tag.',
   },
   QUOTA_EXCEEDED: {
     status: 403,
@@ -266,6 +266,11 @@ export const errorCodes = {
     retryable: false,
     meaning:
       'The archive of an import is cut off, damaged, or not one that `dvcr registry export` wrote; nothing was tagged. Import a whole one: what is there already is not stored again.',
+  },
+  DAMAGE_FOUND: {
+    status: 500,
+    retryable: false,
+    meaning: 'A command has found damage, and named each piece of it and what to do about it.',
   },
   LAYOUT_UNKNOWN: {
     status: 500,

@@ -25,13 +25,6 @@ export interface HashResult {
 export interface FileHash extends Disposable {
   /** The file now holds the bytes up to `end` (exclusive, from the file's start). Never blocks. */
   advance(end: number): void
-  /** Resolves once the bytes up to `position` are hashed, or the hash has failed. */
-  reached(position: number): Promise<void>
-  /**
-   * The state (`core/resumable-hash.ts`) after exactly `end`, while the thread goes on; asked for
-   * before `advance` goes beyond `end`. `undefined` where the platform or algorithm has no states.
-   */
-  checkpoint(end: number): Promise<string | undefined>
   /** Hashes up to `end` and resolves; rejects where the file cannot be read that far. */
   finish(end: number): Promise<HashResult>
 }
@@ -43,50 +36,29 @@ export interface StreamHash extends Disposable {
   finish(): Promise<HashResult>
 }
 
-export interface FollowOptions extends HashOptions {
-  readonly start: number
-  /** Goes on after `end` with this state of the bytes from `start`; where it is of no use, reads them. */
-  readonly from?: HashPosition | undefined
-}
-
-interface HashPosition {
-  readonly end: number
-  readonly state: string
-}
-
 export interface HashPool extends AsyncDisposable {
   /** Hashes the file at `path` from byte `start` on, following it as it grows. */
-  followFile(path: string, options: FollowOptions): FileHash
+  followFile(path: string, options: HashOptions & { readonly start: number }): FileHash
   hashStream(options: HashOptions): StreamHash
 }
 
-type HashStart = Pick<FollowOptions, 'start' | 'from'>
-
 export type HashRequest =
-  | ({ type: 'open'; id: number; path?: string; options: HashOptions } & HashStart)
+  | { type: 'open'; id: number; path?: string; start: number; options: HashOptions }
   | { type: 'advance'; id: number; end: number }
-  | { type: 'checkpoint'; id: number; end: number }
   | { type: 'write'; id: number; bytes: Uint8Array }
   | { type: 'finish'; id: number; end: number }
   | { type: 'close'; id: number }
 
 export type HashReply =
   | { type: 'wrote'; id: number }
-  | { type: 'hashed'; id: number; position: number }
-  | { type: 'state'; id: number; end: number; state: string | undefined }
   | { type: 'finished'; id: number; result: HashResult }
   | { type: 'failed'; id: number; error: unknown }
 
 interface Job {
   readonly worker: Worker
   wrote(): void
-  hashed(position: number): void
-  state(end: number, state: string | undefined): void
   settle(outcome: { result: HashResult } | { error: unknown }): void
 }
-
-/** A thread says how far it is at least every so many bytes. */
-export const hashReportBytes = 4 * 1024 * 1024
 
 /** Writes not hashed yet that `StreamHash.write` allows before it waits. */
 const writesInFlight = 8
@@ -111,18 +83,9 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
     worker.unref()
     worker.on('message', (reply: HashReply) => {
       const job = jobs.get(reply.id)
-      switch (reply.type) {
-        case 'wrote':
-          return job?.wrote()
-        case 'hashed':
-          return job?.hashed(reply.position)
-        case 'state':
-          return job?.state(reply.end, reply.state)
-        case 'finished':
-          return job?.settle({ result: reply.result })
-        case 'failed':
-          return job?.settle({ error: reply.error })
-      }
+      if (reply.type === 'wrote') job?.wrote()
+      else
+        job?.settle(reply.type === 'finished' ? { result: reply.result } : { error: reply.error })
     })
     worker.on('error', (error) => fail(worker, error))
     worker.on('exit', (code) => fail(worker, new Error(`hash thread ended with code ${code}`)))
@@ -138,49 +101,38 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
     return startWorker()
   }
 
-  function open(path: string | undefined, { start, from }: HashStart, options: HashOptions) {
+  function open(path: string | undefined, start: number, options: HashOptions) {
     const worker = pickWorker()
     const id = nextId++
     const post = (request: HashRequest): void => worker.postMessage(request)
     const { promise, resolve, reject } = Promise.withResolvers<HashResult>()
     // A failure is reported by finish() or the next write(); it must not crash the process before.
     promise.catch(() => {})
-    const states = new Map<number, (state: string | undefined) => void>()
-    const progress = createProgress()
     let unhashed = 0
+    let wake: (() => void) | undefined
     const job: Job = {
       worker,
       wrote() {
         unhashed--
-        progress.wake()
-      },
-      hashed: (position) => progress.moveTo(position),
-      state(end, state) {
-        states.get(end)?.(state)
-        states.delete(end)
+        wake?.()
       },
       settle(outcome) {
         if (!jobs.delete(id)) return
         if (![...jobs.values()].some((other) => other.worker === worker)) worker.unref()
         if ('result' in outcome) resolve(outcome.result)
         else reject(outcome.error)
-        for (const answer of states.values()) answer(undefined)
-        progress.moveTo(Infinity)
+        wake?.()
       },
     }
     jobs.set(id, job)
     worker.ref()
-    post({ type: 'open', id, start, from, options, ...(path === undefined ? {} : { path }) })
+    post({ type: 'open', id, start, options, ...(path === undefined ? {} : { path }) })
     return {
       advance: (end: number) => post({ type: 'advance', id, end }),
-      reached: (position: number) => progress.reached(() => progress.position >= position),
-      async checkpoint(end: number): Promise<string | undefined> {
-        if (!jobs.has(id)) return undefined
-        post({ type: 'checkpoint', id, end })
-        return new Promise((answer) => states.set(end, answer))
-      },
       async write(chunk: Uint8Array): Promise<void> {
-        await progress.reached(() => !jobs.has(id) || unhashed < writesInFlight)
+        while (jobs.has(id) && unhashed >= writesInFlight) {
+          await new Promise<void>((awake) => (wake = awake))
+        }
         if (!jobs.has(id)) await promise
         unhashed++
         // A message copies all the memory behind a chunk, and shares it where it is shared memory.
@@ -200,9 +152,9 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
   }
 
   return {
-    followFile: (path, { start, from, ...options }) => open(path, { start, from }, options),
+    followFile: (path, { start, ...options }) => open(path, start, options),
     hashStream: (options) => {
-      const hash = open(undefined, { start: 0 }, options)
+      const hash = open(undefined, 0, options)
       return {
         write: hash.write,
         finish: () => hash.finish(0),
@@ -213,31 +165,4 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
       await Promise.all(workers.splice(0).map((worker) => worker.terminate()))
     },
   }
-}
-
-/** How far a hash is, and who waits for it to go on. */
-function createProgress() {
-  const waiting = new Set<() => void>()
-  const progress = {
-    position: 0,
-    moveTo(position: number): void {
-      progress.position = position
-      progress.wake()
-    },
-    wake(): void {
-      for (const check of waiting) check()
-    },
-    async reached(isReached: () => boolean): Promise<void> {
-      if (isReached()) return
-      await new Promise<void>((resolve) => {
-        const check = (): void => {
-          if (!isReached()) return
-          waiting.delete(check)
-          resolve()
-        }
-        waiting.add(check)
-      })
-    },
-  }
-  return progress
 }

@@ -124,7 +124,9 @@ function createContext(native: Native) {
     memory,
     save(algorithm: DigestAlgorithm): string {
       const hex = Array.from({ length: words }, (_, index) =>
-        word(index).toString(16).padStart(bits / 4, '0'),
+        word(index)
+          .toString(16)
+          .padStart(bits / 4, '0'),
       )
       const bytes = ((word(words + 1) << BigInt(bits)) | word(words)) / 8n
       const block = memory.subarray(blockAt, blockAt + Number(bytes % BigInt(blockBytes)))

@@ -66,7 +66,8 @@ export function createBlobIndex(
     ttl: locatedMs,
   })
 
-  const readPointer = (digest: Digest) => readVersioned(objects, pointerRecord, keys.pointer(digest))
+  const readPointer = (digest: Digest) =>
+    readVersioned(objects, pointerRecord, keys.pointer(digest))
   const readLink = (name: string, digest: Digest) =>
     readVersioned(objects, linkRecord, keys.link(name, digest))
 
@@ -226,12 +227,7 @@ export function createBlobIndex(
   }
 }
 
-function linkOf(
-  nonce: string,
-  size: number,
-  dead: Versioned<Link> | undefined,
-  at: string,
-): Link {
+function linkOf(nonce: string, size: number, dead: Versioned<Link> | undefined, at: string): Link {
   return { state: 'live', rev: (dead?.record.rev ?? 0) + 1, nonce, size, at }
 }
 

@@ -1,6 +1,6 @@
 import { once } from 'node:events'
 import { spawn } from 'node:child_process'
-import { mkdir, readdir, writeFile } from 'node:fs/promises'
+import { readdir, writeFile } from 'node:fs/promises'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { describe, expect, it } from 'vitest'
@@ -81,7 +81,9 @@ describe('acquireLock', () => {
     for (let round = 0; round < 5; round++) {
       await using lock = await acquireLock(folder.path, { onLost })
       expect(lock).toBeDefined()
-      await expect(acquireLock(folder.path, { onLost })).rejects.toMatchObject({ code: 'STORE_LOCKED' })
+      await expect(acquireLock(folder.path, { onLost })).rejects.toMatchObject({
+        code: 'STORE_LOCKED',
+      })
     }
     expect((await readdir(folder.path)).length).toBeLessThan(3)
   })
@@ -110,7 +112,7 @@ describe('acquireLock', () => {
     const before = { pid: process.pid, host: hostname(), startTicks: '1', bootId: 'another' }
     await writeFile(join(folder.path, '7.json'), JSON.stringify({ ...before, beatMs: 5000 }))
     await using lock = await acquireLock(folder.path, { onLost })
-    await lock.confirm()
+    expect(await lock.confirm()).toBeUndefined()
   })
 
   it('listens to a process that it cannot look at, and leaves it alone while it lives', async () => {
@@ -139,7 +141,9 @@ describe('acquireLock', () => {
     const first = await startProcess(folder.path, besideOf('one'))
     await first[Symbol.asyncDispose]()
     const names = ['two', 'three', 'four', 'five']
-    const started = await Promise.all(names.map((name) => startProcess(folder.path, besideOf(name))))
+    const started = await Promise.all(
+      names.map((name) => startProcess(folder.path, besideOf(name))),
+    )
     const answers = started.map(({ answer }) => answer).sort()
     for (const child of started) await child[Symbol.asyncDispose]()
     expect(answers).toEqual(['STORE_LOCKED', 'STORE_LOCKED', 'STORE_LOCKED', 'owner'])

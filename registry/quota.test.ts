@@ -62,10 +62,35 @@ describe('quotas', () => {
     await quotas.charge('team/a', 60)
     await quotas.reserve(session('gone'), 10)
     await quotas.reserve(session('kept'), 5)
-    await quotas.recount(linksOf({ name: 'team/a', size: 20 }, { name: 'b', size: 1 }), new Set(['kept']))
+    const links = () => linksOf({ name: 'team/a', size: 20 }, { name: 'b', size: 1 })
+    expect(await quotas.recount({ links, sessions: async () => ['kept'] })).toBe(true)
     expect(await quotas.list()).toMatchObject([
       { usedBytes: 20, heldBytes: 5 },
       { usedBytes: 21, heldBytes: 5 },
     ])
+  })
+
+  it('are counted again where something is pushed meanwhile', async () => {
+    const quotas = createQuotas(createMemoryObjects(), rules)
+    await quotas.charge('team/a', 60)
+    let counts = 0
+    async function* links() {
+      if (++counts === 1) await quotas.charge('team/a', 1)
+      yield { name: 'team/a', size: 9 + counts }
+    }
+    expect(await quotas.recount({ links, sessions: async () => [] })).toBe(true)
+    expect(await quotas.list()).toMatchObject([{ usedBytes: 11 }, { usedBytes: 11 }])
+  })
+
+  it('know that a count is not exact where something is always pushed meanwhile', async () => {
+    const quotas = createQuotas(createMemoryObjects(), rules)
+    expect(await quotas.lacksAccount()).toBe(true)
+    async function* links() {
+      await quotas.charge('team/a', 1)
+      yield { name: 'team/a', size: 9 }
+    }
+    expect(await quotas.recount({ links, sessions: async () => [] })).toBe(false)
+    expect(await quotas.lacksAccount()).toBe(false)
+    expect(await quotas.list()).toMatchObject([{ usedBytes: 10 }, { usedBytes: 10 }])
   })
 })

@@ -41,8 +41,19 @@ export interface Quotas {
   charge(repository: string, bytes: number, hold?: string): Promise<void>
   discharge(repository: string, bytes: number): Promise<void>
   list(): Promise<QuotaUse[]>
-  /** Sets what is used to what `links` says, and drops holds of sessions that are not there. */
-  recount(links: AsyncIterable<LinkedBytes>, sessions: ReadonlySet<string>): Promise<void>
+  /**
+   * Sets what is used to what `links` says, and drops holds of sessions that are not there. False
+   * where so much was pushed or deleted meanwhile that the count may be off by some of that.
+   */
+  recount(count: Recount): Promise<boolean>
+  /** True where a rule has no account yet: it does not know what was there before it. */
+  lacksAccount(): Promise<boolean>
+}
+
+/** Reads what there is to count; called again where accounts change meanwhile. */
+export interface Recount {
+  links(): AsyncIterable<LinkedBytes>
+  sessions(): Promise<Iterable<string>>
 }
 
 export interface LinkedBytes {
@@ -51,6 +62,9 @@ export interface LinkedBytes {
 }
 
 const keyOf = ({ prefix }: QuotaRule): string => keys.quota(prefix)
+
+/** A recount that is always disturbed ends with a good guess. */
+const mostAttempts = 4
 
 const sum = (holds: Account['holds']): number => Object.values(holds).reduce((a, b) => a + b, 0)
 
@@ -142,19 +156,48 @@ export function createQuotas(objects: ObjectStore, rules: readonly QuotaRule[]):
         heldBytes: sum(found[at]?.record.holds ?? {}),
       }))
     },
-    async recount(links, sessions) {
-      const used = new Map(rules.map((rule) => [rule, 0]))
-      for await (const { name, size } of links) {
-        for (const rule of matching(name)) used.set(rule, (used.get(rule) ?? 0) + size)
-      }
-      for (const [rule, bytes] of used) {
-        const counted = ({ holds, rev }: Account): Account => {
-          const kept = Object.entries(holds).filter(([id]) => sessions.has(id))
-          return { rev, used: bytes, holds: Object.fromEntries(kept) }
+    async recount(count) {
+      let waiting = rules
+      for (let attempt = 0; attempt < mostAttempts && waiting.length > 0; attempt++) {
+        const isLast = attempt === mostAttempts - 1
+        const before = await Promise.all(waiting.map(read))
+        const used = await sumLinks(waiting, count)
+        const sessions = new Set(await count.sessions())
+        const changed: QuotaRule[] = []
+        for (const [at, rule] of waiting.entries()) {
+          const known = before[at]
+          const current = isLast ? await read(rule) : known
+          // What was pushed while it was counted may have been counted or not.
+          const drift = (current?.record.used ?? 0) - (known?.record.used ?? 0)
+          const holds = Object.entries(current?.record.holds ?? {})
+          const counted: Account = {
+            rev: (current?.record.rev ?? 0) + 1,
+            used: Math.max(0, (used.get(rule) ?? 0) + drift),
+            holds: Object.fromEntries(holds.filter(([id]) => sessions.has(id))),
+          }
+          const written = await swap(objects, keyOf(rule), counted, current)
+          if (!written || current?.etag !== known?.etag) changed.push(rule)
         }
-        await update(rule, counted, true)
+        waiting = changed
       }
+      return waiting.length === 0
     },
+    async lacksAccount() {
+      return (await Promise.all(rules.map(read))).includes(undefined)
+    },
+  }
+
+  async function sumLinks(
+    counted: readonly QuotaRule[],
+    { links }: Recount,
+  ): Promise<ReadonlyMap<QuotaRule, number>> {
+    const used = new Map<QuotaRule, number>()
+    for await (const { name, size } of links()) {
+      for (const rule of counted) {
+        if (name.startsWith(rule.prefix)) used.set(rule, (used.get(rule) ?? 0) + size)
+      }
+    }
+    return used
   }
 }
 

@@ -23,6 +23,7 @@ import { answerEarly, hasBody, isBodyUnread, sendContinue } from './request-body
 import { factsOf, pathOf } from './request-facts.ts'
 import { observeRequest, type RequestObserver } from './request-observer.ts'
 import { queryValue } from './routes/context.ts'
+import { registerAdmin } from './routes/admin.ts'
 import { registerDistribution } from './routes/distribution.ts'
 import type { Store } from './store.ts'
 import { parseTarget } from './target.ts'
@@ -106,6 +107,7 @@ export function createServer(options: ServerOptions): FastifyInstance {
   const speed = { stallLimitMs, bytesPerSecond: floorSpeed }
   const { events = noEvents } = options
   registerDistribution(app, { store, metrics, speed, events })
+  registerAdmin(app, { admin: store.admin, speed })
   return app
 }
 
@@ -122,11 +124,12 @@ function addHooks(
     guardRequest(request, guard)
   })
   app.addHook('preParsing', async (request, reply) => {
-    // Handlers of /v2/ let the client send once they know that they want the body, and see to its
+    // Some handlers let the client send once they know that they want the body, and see to its
     // speed; Fastify reads the others as a whole.
-    if (request.routeOptions.config.access === 'distribution') return
+    const { access, body } = request.routeOptions.config
+    if (access === 'distribution' || body === 'stream') return
     sendContinue(request, reply)
-    if (hasBody(request.raw)) limitBody(request, smallBodyLimitMs)
+    if (hasBody(request.raw)) limitBody(request, reply, smallBodyLimitMs)
   })
 }
 
@@ -139,13 +142,15 @@ function requireOneHost({ httpVersion, rawHeaders }: IncomingMessage): void {
 }
 
 /** Cuts a request off whose body is not there in time. */
-function limitBody({ raw }: FastifyRequest, limitMs: number): void {
+function limitBody({ raw }: FastifyRequest, reply: FastifyReply, limitMs: number): void {
   const timer = setTimeout(() => {
     factsOf(raw).isTooSlow = true
     cutOff(raw)
   }, limitMs)
+  timer.unref()
   const stop = (): void => clearTimeout(timer)
-  raw.once('end', stop).once('close', stop)
+  raw.once('end', stop)
+  reply.raw.once('close', stop)
 }
 
 /** Requests at work go on for `drainMs`; what is idle, or becomes it, is closed. */

@@ -161,6 +161,16 @@ function createSession(
       await write(change)
     })
 
+  /** From here on no other process goes on with it. */
+  async function end(): Promise<void> {
+    try {
+      await serial(id, () => write({ state: 'ended' }))
+    } catch (error) {
+      // Only a folder is ever full, and that has one owner: nobody else needs to know.
+      if (!(error instanceof CodedError) || error.code !== 'STORAGE_FULL') throw error
+    }
+  }
+
   async function remove(): Promise<void> {
     await objects.delete(key)
     await reservations.release(id)
@@ -211,7 +221,7 @@ function createSession(
       await remove()
     },
     async discard() {
-      if (current.record.state !== 'ended') await serial(id, () => write({ state: 'ended' }))
+      if (current.record.state !== 'ended') await end()
       await data.delete({ data: current.record.data, checkpoint: current.record.checkpoint })
       await remove()
     },
@@ -279,7 +289,7 @@ export function takenOver(id: string): CodedError {
 
 /** Throws STORAGE_FULL where `bytes` more would not fit, saying both figures. */
 export async function requireRoom(data: DataStore, bytes: number): Promise<void> {
-  const free = await data.freeBytes()
+  const free = Math.max(0, await data.freeBytes())
   if (bytes <= free) return
   throw new CodedError(
     'STORAGE_FULL',

@@ -1,9 +1,9 @@
 import { bufferBytes, returnBuffer, takeBuffer } from './buffers.ts'
 
 /** After so many bytes storage is asked to make them durable while more arrive. */
-const syncEveryBytes = 32 * 1024 * 1024
+const syncEveryBytes = 24 * 1024 * 1024
 /** With so many bytes not durable writing waits: a commit, or a crash, never has more to make good. */
-const mostUnsyncedBytes = 60 * 1024 * 1024
+const mostUnsyncedBytes = 48 * 1024 * 1024
 
 /** What a spool writes to. */
 export interface SpooledFile {
@@ -36,10 +36,7 @@ export interface Spool {
   rollback(end: number): Promise<void>
 }
 
-export function createSpool(
-  file: SpooledFile,
-  { start, onSync }: SpoolOptions,
-): Spool {
+export function createSpool(file: SpooledFile, { start, onSync }: SpoolOptions): Spool {
   let end = start
   let filling: Buffer | undefined
   let filled = 0
@@ -51,8 +48,11 @@ export function createSpool(
   async function put(position: number, bytes: Uint8Array): Promise<void> {
     await file.write(position, bytes)
     const filledTo = position + bytes.length
-    if (!syncing && filledTo - synced >= syncEveryBytes) startSync(filledTo)
-    while (filledTo - synced > mostUnsyncedBytes) await (syncing ?? startSync(filledTo))
+    if (!syncing && filledTo - synced >= syncEveryBytes) syncing = startSync(filledTo)
+    while (filledTo - synced > mostUnsyncedBytes) {
+      syncing ??= startSync(filledTo)
+      await syncing
+    }
   }
 
   async function syncTo(covered: number): Promise<void> {
@@ -67,7 +67,6 @@ export function createSpool(
     const running = syncTo(covered)
     // Whatever is asked next is refused with it, also where nothing waits for this sync.
     running.catch((error: unknown) => (failure = { error }))
-    syncing = running
     return running
   }
 

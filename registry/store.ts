@@ -2,8 +2,10 @@ import { tmpdir } from 'node:os'
 import type { HashPool } from '../core/hash-pool.ts'
 import type { Log } from '../core/log.ts'
 import type { ObjectStore } from '../core/object-store.ts'
+import { createAdmin, type Admin } from './admin/admin.ts'
 import { createBlobIndex } from './blob-index.ts'
 import type { Storage } from './data-store.ts'
+import { keepFree } from './free-space-floor.ts'
 import { createGc, type Gc, type GcOptions } from './gc/gc.ts'
 import { createQuotas, type QuotaRule, type Quotas } from './quota.ts'
 import { neverRedirect, type RedirectPolicy } from './redirect.ts'
@@ -22,6 +24,8 @@ export interface Store extends AsyncDisposable {
   readonly uploads: Uploads
   readonly gc: Gc
   readonly quotas: Quotas
+  /** What operators do with all of it. */
+  readonly admin: Admin
   /** For records of other parts, under their own prefix (`v1/imports/`). */
   readonly objects: ObjectStore
   /** No other process uses it. */
@@ -33,6 +37,8 @@ export interface Store extends AsyncDisposable {
 /** What an administrator decides about the contents of a store. */
 export interface StorePolicy extends GcOptions {
   readonly quotas: readonly QuotaRule[]
+  /** What stays free of a file system; data that would take it is refused with STORAGE_FULL. */
+  readonly minFreeBytes: number
 }
 
 /** Blobs of a push keep 48 hours for their manifest. */
@@ -42,6 +48,7 @@ export const defaultPolicy: StorePolicy = {
   retention: [],
   immutable: [],
   quotas: [],
+  minFreeBytes: 0,
 }
 
 export interface StoreDeps {
@@ -72,8 +79,8 @@ export async function openStore(root: string, deps: StoreDeps): Promise<Store> {
  */
 export async function createStore(storage: Storage, deps: StoreDeps): Promise<Store> {
   const { hashPool, log, uploadIdleLimitMs = weekMs, scratchFolder = tmpdir() } = deps
-  const { objects, data, files, isOwned } = deps.measure?.(storage) ?? storage
-  const { policy = defaultPolicy } = deps
+  const { policy = defaultPolicy, measure = (it) => it } = deps
+  const { objects, data, files, isOwned } = keepFree(measure(storage), policy.minFreeBytes)
   const quotas = createQuotas(objects, policy.quotas)
   const gc = createGc({ objects, data, accounts: quotas, log }, policy)
   const { onDeleted, onUntagged, onUnlinked } = gc.collector
@@ -98,24 +105,29 @@ export async function createStore(storage: Storage, deps: StoreDeps): Promise<St
       .catch((error: unknown) => log.error({ err: error }, 'cannot look for old uploads'))
   }, hourMs)
   sweeping.unref()
+  const isImmutable = createIsImmutable(policy.immutable)
+  const registry = createStoreRegistry({
+    objects,
+    data,
+    files,
+    index,
+    reservations: quotas,
+    sessions,
+    hashPool,
+    scratchFolder,
+    onDeleted,
+    onUntagged,
+    isImmutable,
+    redirect: deps.redirect ?? neverRedirect,
+  })
+  const { orphanGraceMs } = policy
+  const found = { objects, data, files, registry, index, sessions, gc, quotas }
   return {
-    registry: createStoreRegistry({
-      objects,
-      data,
-      files,
-      index,
-      reservations: quotas,
-      sessions,
-      hashPool,
-      scratchFolder,
-      onDeleted,
-      onUntagged,
-      isImmutable: createIsImmutable(policy.immutable),
-      redirect: deps.redirect ?? neverRedirect,
-    }),
+    registry,
     uploads,
     gc,
     quotas,
+    admin: createAdmin({ ...found, hashPool, log, scratchFolder, orphanGraceMs, isImmutable }),
     objects,
     isOwned,
     freeBytes: () => data.freeBytes(),

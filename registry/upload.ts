@@ -57,6 +57,8 @@ export interface UploadParts extends Pick<SessionParts, 'data' | 'reservations'>
 /** After a pause of so long the data is let go of; going on then opens it at its checkpoint. */
 const unusedAfterMs = 60 * 1000
 
+const codeOf = (error: unknown) => (error instanceof CodedError ? error.code : undefined)
+
 /** Goes on with the session as recorded. */
 export function createUpload(session: OpenSession, parts: UploadParts): Upload {
   const { data, reservations, onUnused } = parts
@@ -86,7 +88,7 @@ export function createUpload(session: OpenSession, parts: UploadParts): Upload {
         unsure = false
         return await action(interruption)
       } catch (error) {
-        if (error instanceof CodedError && error.code === 'BLOB_UPLOAD_UNKNOWN') await end()
+        if (codeOf(error) === 'BLOB_UPLOAD_UNKNOWN') await end()
         throw error
       } finally {
         startPause()
@@ -108,7 +110,7 @@ export function createUpload(session: OpenSession, parts: UploadParts): Upload {
     try {
       await session.refresh()
     } catch (error) {
-      if (error instanceof CodedError && error.code === 'BLOB_UPLOAD_UNKNOWN') onUnused()
+      if (codeOf(error) === 'BLOB_UPLOAD_UNKNOWN') onUnused()
       throw error
     }
   }
@@ -128,7 +130,8 @@ export function createUpload(session: OpenSession, parts: UploadParts): Upload {
     try {
       await session.save(change)
     } catch (error) {
-      unsure = true
+      // On full storage nothing was written; of any other failure nobody knows.
+      if (codeOf(error) !== 'STORAGE_FULL') unsure = true
       throw error
     }
   }
@@ -163,8 +166,7 @@ export function createUpload(session: OpenSession, parts: UploadParts): Upload {
     try {
       return await action()
     } catch (error) {
-      const code = error instanceof CodedError ? error.code : 'UNKNOWN'
-      const isUseless = ['STORAGE_FULL', 'DENIED', 'DIGEST_INVALID'].includes(code)
+      const isUseless = ['STORAGE_FULL', 'DENIED', 'DIGEST_INVALID'].includes(codeOf(error) ?? '')
       const to = isUseless ? before : session.record.checkpoint
       await rollback(to).catch(() => (unsure = true))
       throw error

@@ -42,7 +42,7 @@ export interface UploadsOptions extends Pick<SessionParts, 'data' | 'reservation
 }
 
 /** Import sessions at work are renewed six times as often (`blob-writer.ts`). */
-export const importIdleLimitMs = 60 * 60 * 1000
+const importIdleLimitMs = 60 * 60 * 1000
 
 const idPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 

@@ -72,7 +72,8 @@ export function parseEntryName(entry: string): ArchiveEntry | undefined {
   const text = entry.replace(/^\.\//, '')
   if (text === entryNames.start) return { kind: 'start' }
   if (text === entryNames.index) return { kind: 'index' }
-  const [, kind, algorithm, hex] = /^(blob|manifest)s\/(sha256|sha512)\/([0-9a-f]+)$/.exec(text) ?? []
+  const [, kind, algorithm, hex] =
+    /^(blob|manifest)s\/(sha256|sha512)\/([0-9a-f]+)$/.exec(text) ?? []
   const [, name, file] = /^repositories\/(.+)\/(_repository\.json)?$/.exec(text) ?? []
   try {
     if (kind !== undefined) {

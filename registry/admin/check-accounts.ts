@@ -8,7 +8,10 @@ import { readAllLinks } from './usage.ts'
 /** The accounts of quotas as stored: what each says is used, with its version. */
 async function readAccounts(parts: CheckParts) {
   const found: Finding[] = []
-  const accounts = new Map<string, { readonly prefix: string; readonly used: number; readonly rev: number }>()
+  const accounts = new Map<
+    string,
+    { readonly prefix: string; readonly used: number; readonly rev: number }
+  >()
   for (const key of await parts.objects.list(keys.quotas, {})) {
     const prefix = prefixOfQuotaKey(key)
     const { record, damage } = await see(parts, accountRecord, key)

@@ -3,12 +3,7 @@ import { CodedError } from '../../core/errors.ts'
 import type { ObjectStore } from '../../core/object-store.ts'
 import type { DataStore, StoredData } from '../data-store.ts'
 import { keys } from '../keys.ts'
-import {
-  linkRecord,
-  pointerRecord,
-  quarantineRecord,
-  sessionRecord,
-} from '../records.ts'
+import { linkRecord, pointerRecord, quarantineRecord, sessionRecord } from '../records.ts'
 import { finding, type Finding } from './findings.ts'
 import { see, whyNot } from './see.ts'
 
@@ -26,10 +21,7 @@ export interface CheckParts {
 }
 
 /** A pointer that serves has its data, as long as it needs it. */
-export async function checkPointer(
-  parts: CheckParts,
-  digest: Digest,
-): Promise<Finding[]> {
+export async function checkPointer(parts: CheckParts, digest: Digest): Promise<Finding[]> {
   const key = keys.pointer(digest)
   const { record, damage } = await see(parts, pointerRecord, key)
   if (damage) return [damage]
@@ -63,7 +55,9 @@ export async function checkSession(parts: CheckParts, id: string): Promise<Findi
   if (damage) return [damage]
   if (!record) return []
   parts.claim(record.data)
-  if (record.state === 'ended' || !parts.isFiles) return []
+  // Before its first byte it has no data object.
+  const isEmpty = record.checkpoint.offset === 0
+  if (record.state === 'ended' || isEmpty || !parts.isFiles) return []
   const found = await checkData(parts, key, { data: record.data }, record.checkpoint.offset)
   return found.map(({ problem }) => finding('session-data-missing', key, problem))
 }
@@ -77,7 +71,8 @@ async function checkData(
 ): Promise<Finding[]> {
   const { segments = [end] } = where
   const total = segments.reduce((sum, length) => sum + length, 0)
-  if (total < end) return [finding('data-missing', key, `its segments hold ${total} of ${end} bytes`)]
+  if (total < end)
+    return [finding('data-missing', key, `its segments hold ${total} of ${end} bytes`)]
   let segmentEnd = 0
   try {
     for (const length of segments) {
@@ -131,7 +126,11 @@ export async function checkLink(
 /** A reference has the link that it was made for, or that is about to come. */
 export async function checkReference(
   parts: CheckParts,
-  { digest, name, nonce }: { readonly digest: Digest; readonly name: string; readonly nonce: string },
+  {
+    digest,
+    name,
+    nonce,
+  }: { readonly digest: Digest; readonly name: string; readonly nonce: string },
 ): Promise<Finding[]> {
   const { record: link, damage } = await see(parts, linkRecord, keys.link(name, digest))
   if (damage || (link && link.state !== 'dead' && link.nonce === nonce)) return []

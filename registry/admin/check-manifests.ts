@@ -51,7 +51,14 @@ function checkUnfinished(key: string, { state, at, since = at }: ManifestRecord)
 
 /** Names of the facts that the collector and the referrers API go by, where they differ. */
 function differences(record: ManifestRecord, described: ManifestRecord): string[] {
-  const facts = ({ blobs, manifests, kept, subject, artifactType, annotations }: ManifestRecord) => ({
+  const facts = ({
+    blobs,
+    manifests,
+    kept,
+    subject,
+    artifactType,
+    annotations,
+  }: ManifestRecord) => ({
     blobs: [...blobs].sort(),
     manifests: [...manifests].sort(),
     kept: [...kept].sort(),
@@ -124,7 +131,11 @@ export async function checkTag(parts: CheckParts, name: string, tag: string): Pr
 /** An entry in the list of referrers belongs to a manifest that names that subject. */
 export async function checkReferrer(
   parts: CheckParts,
-  { name, subject, digest }: { readonly name: string; readonly subject: Digest; readonly digest: Digest },
+  {
+    name,
+    subject,
+    digest,
+  }: { readonly name: string; readonly subject: Digest; readonly digest: Digest },
 ): Promise<Finding[]> {
   const key = keys.referrer(name, subject, digest)
   let stored: Awaited<ReturnType<typeof readManifest>>

@@ -5,7 +5,11 @@ import { isServed, readManifest, type StoredRecord } from '../manifest-records.t
 import { tagRecord } from '../records.ts'
 import { listRepositoryNames } from '../repository-names.ts'
 import { archiveFormat, entryNames, type ArchivedRepository } from './archive.ts'
-import { createArchiveWriter, type ArchiveWriter, type ArchiveWriterParts } from './archive-writer.ts'
+import {
+  createArchiveWriter,
+  type ArchiveWriter,
+  type ArchiveWriterParts,
+} from './archive-writer.ts'
 import { see, whyNot } from './see.ts'
 import { tarEnd, tarHeader } from './tar-writer.ts'
 import { readLinks } from './usage.ts'

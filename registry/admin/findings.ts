@@ -74,7 +74,10 @@ const findings = {
   },
   'referrer-orphan': { level: 'note', remedy: 'it lists nothing and can be deleted' },
   'tag-dangling': { level: 'error', remedy: 'dvcr registry gc removes it; push the image again' },
-  'tag-young': { level: 'note', remedy: 'a push that broke has left it; dvcr registry gc removes it' },
+  'tag-young': {
+    level: 'note',
+    remedy: 'a push that broke has left it; dvcr registry gc removes it',
+  },
   'tag-differs': { level: 'error', remedy: 'push the tag again' },
   'quota-differs': { level: 'error', remedy: 'dvcr registry quota --recount' },
 } as const satisfies Record<string, { readonly level: 'error' | 'note'; readonly remedy: string }>

@@ -34,9 +34,7 @@ const beside = ['lock', 'scratch/', 'lost+found']
  * All that there is to look at, in order. Data objects are listed first: whatever is there then is
  * named by a session or a pointer, then and later, until it is deleted.
  */
-export async function* fsckStages(
-  parts: Omit<CheckParts, 'claim'>,
-): AsyncGenerator<Stage, void> {
+export async function* fsckStages(parts: Omit<CheckParts, 'claim'>): AsyncGenerator<Stage, void> {
   const { objects } = parts
   const unclaimed = new Map<string, string[]>()
   const check: CheckParts = { ...parts, claim: (data) => void unclaimed.delete(data) }

@@ -25,7 +25,7 @@ let filled: FilledStore
 
 beforeAll(async () => {
   original = owned.use(await createTempFolder()).path
-  const storage = await openFolderStore(original, { hashPool })
+  const storage = await openFolderStore(original, { hashPool, onLost: () => {} })
   const policy = { ...defaultPolicy, quotas }
   await using store = await createStore(storage, { hashPool, log, policy })
   filled = await fillStore(store)
@@ -53,7 +53,7 @@ async function findingsAfter(
   await using folder = await createTempFolder()
   const path = join(folder.path, 'store')
   await cp(original, path, { recursive: true })
-  await using storage = await openFolderStore(path, { hashPool })
+  await using storage = await openFolderStore(path, { hashPool, onLost: () => {} })
   const { objects, data } = storage
   await damage({ objects, path })
   const found: Finding[] = []
@@ -235,9 +235,7 @@ describe('fsck', () => {
     [
       'a manifest whose record names other blobs',
       (damaging) =>
-        edit(damaging, manifestKey(), (text) =>
-          text.replace(/"blobs":\["[^"]+",/, '"blobs":['),
-        ),
+        edit(damaging, manifestKey(), (text) => text.replace(/"blobs":\["[^"]+",/, '"blobs":[')),
       () => [['manifest-record-differs', manifestKey()]],
     ],
     [
@@ -262,7 +260,9 @@ describe('fsck', () => {
       async (damaging) => {
         const key = keys.manifest('team/debian/nested', filled.untagged)
         await edit(damaging, key, (text) =>
-          text.replace('"state":"live"', '"state":"pending"').replace(/"at":"[^"]+"/, `"at":"${old}"`),
+          text
+            .replace('"state":"live"', '"state":"pending"')
+            .replace(/"at":"[^"]+"/, `"at":"${old}"`),
         )
       },
       () => [['manifest-unfinished', keys.manifest('team/debian/nested', filled.untagged)]],
@@ -338,11 +338,22 @@ describe('fsck', () => {
       'a quarantine without its bytes',
       ({ objects }) => {
         const data = 'aa7cca7a-5a3f-4c21-9d3b-3d9d4d1c4a11'
-        const bytes = { data, offset: 0, size: 5, found: filled.layer, why: 'x', repositories: [], at: old }
+        const bytes = {
+          data,
+          offset: 0,
+          size: 5,
+          found: filled.layer,
+          why: 'x',
+          repositories: [],
+          at: old,
+        }
         return objects.put(keys.quarantine(filled.image, data), encodeJson(bytes), 'ifAbsent')
       },
       () => [
-        ['quarantine-data-missing', keys.quarantine(filled.image, 'aa7cca7a-5a3f-4c21-9d3b-3d9d4d1c4a11')],
+        [
+          'quarantine-data-missing',
+          keys.quarantine(filled.image, 'aa7cca7a-5a3f-4c21-9d3b-3d9d4d1c4a11'),
+        ],
       ],
     ],
   ]
@@ -370,10 +381,13 @@ describe('fsck', () => {
     await using folder = await createTempFolder()
     const path = join(folder.path, 'store')
     await cp(original, path, { recursive: true })
-    await using storage = await openFolderStore(path, { hashPool })
+    await using storage = await openFolderStore(path, { hashPool, onLost: () => {} })
     const { objects, data } = storage
     const reference = await objects.get(keys.tag('copy', 'a'))
-    const manifest = keys.manifest('copy', JSON.parse(Buffer.from(reference?.bytes ?? []).toString()).digest)
+    const manifest = keys.manifest(
+      'copy',
+      JSON.parse(Buffer.from(reference?.bytes ?? []).toString()).digest,
+    )
     const kept = await objects.get(manifest)
     await objects.delete(manifest)
     const found: unknown[] = []

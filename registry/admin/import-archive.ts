@@ -60,7 +60,7 @@ export async function readArchive(
   const damaged = new Set<Digest>()
   const held: { readonly name: string; readonly digest: Digest }[] = []
   const counts = { storedBlobs: 0, storedBytes: 0 }
-  const tasks = createTasks(smallAtOnce)
+  await using tasks = createTasks(smallAtOnce)
   let hasBegun = false
   let repository: string | undefined
   let index: ArchiveIndex | undefined
@@ -81,12 +81,7 @@ export async function readArchive(
   }
 
   /** False where the bytes are not the blob. */
-  async function store(
-    name: string,
-    digest: Digest,
-    size: number,
-    body: Bytes,
-  ): Promise<boolean> {
+  async function store(name: string, digest: Digest, size: number, body: Bytes): Promise<boolean> {
     await requireRoom(parts.data, size)
     const options = { signal, expectedBytes: size, algorithm: digestAlgorithm(digest) }
     const blob = await createStreamBlob(name, options, parts)

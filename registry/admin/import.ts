@@ -130,7 +130,7 @@ async function restoreRepository(
   const whyMissing = (digest: Digest): string =>
     archive.damaged.has(digest) ? 'it is damaged in the archive' : 'it is not in the archive'
 
-  const linking = createTasks(atOnce)
+  await using linking = createTasks(atOnce)
   for (const digest of blobs) {
     await linking.start(async () => {
       if (!(await index.link(name, digest))) leaveOut(digest, whyMissing(digest))
@@ -141,6 +141,10 @@ async function restoreRepository(
   type Manifest = (typeof manifests)[number]
   /** False where what it refers to is not there. */
   async function put({ digest, mediaType, partial }: Manifest, tag?: string): Promise<boolean> {
+    if (tag === undefined && (await stored.get({ kind: 'digest', digest }))) {
+      report.manifests++
+      return true
+    }
     const where = archive.manifests.get(digest)
     if (!where) {
       leaveOut(digest, whyMissing(digest))
@@ -164,7 +168,7 @@ async function restoreRepository(
   /** Again and again while it helps: an index may name another index. */
   async function putAll(all: readonly Manifest[]): Promise<void> {
     const waiting: Manifest[] = []
-    const putting = createTasks(atOnce)
+    await using putting = createTasks(atOnce)
     for (const manifest of all) {
       await putting.start(async () => void ((await put(manifest)) || waiting.push(manifest)))
     }

@@ -6,12 +6,22 @@ import { keys, parseReferenceKey } from '../keys.ts'
 /** What a key of the layout stands for. `docs/store-layout.md` */
 export type StoredThing =
   | { readonly kind: 'pointer'; readonly digest: Digest }
-  | { readonly kind: 'reference'; readonly digest: Digest; readonly name: string; readonly nonce: string }
+  | {
+      readonly kind: 'reference'
+      readonly digest: Digest
+      readonly name: string
+      readonly nonce: string
+    }
   | { readonly kind: 'data'; readonly uuid: string }
   | { readonly kind: 'session'; readonly id: string }
   | { readonly kind: 'quarantine'; readonly digest: Digest; readonly uuid: string }
   | { readonly kind: 'link' | 'manifest'; readonly name: string; readonly digest: Digest }
-  | { readonly kind: 'referrer'; readonly name: string; readonly subject: Digest; readonly digest: Digest }
+  | {
+      readonly kind: 'referrer'
+      readonly name: string
+      readonly subject: Digest
+      readonly digest: Digest
+    }
   | { readonly kind: 'tag'; readonly name: string; readonly tag: string }
   /** A record whose part of the server knows it better. */
   | { readonly kind: 'other' }
@@ -22,7 +32,9 @@ const dataKey = new RegExp(
   `^v1/data/([0-9a-f]{2})/(${uuidPattern})(?:\\.[1-9]\\d{0,5}|\\.tail-\\d+-[0-9a-f]{8})?$`,
 )
 const sessionKey = new RegExp(`^v1/uploads/(${uuidPattern})\\.json$`)
-const quarantineKey = new RegExp(`^v1/quarantine/(sha256|sha512)/([0-9a-f]+)/(${uuidPattern})\\.json$`)
+const quarantineKey = new RegExp(
+  `^v1/quarantine/(sha256|sha512)/([0-9a-f]+)/(${uuidPattern})\\.json$`,
+)
 const pointerKey = /^v1\/blobs\/(sha256|sha512)\/[0-9a-f]{2}\/([0-9a-f]+)\.json$/
 const repositoryKey = /^v1\/repos\/(.+?)\/_([bmrt])\/(.+)$/
 const plainDigest = /^(sha256|sha512)\/([0-9a-f]+)$/
@@ -45,7 +57,8 @@ export function parseKey(key: string): StoredThing | undefined {
 function read(key: string): StoredThing | undefined {
   if (otherKey.test(key)) return { kind: 'other' }
   const [, shard, data] = dataKey.exec(key) ?? []
-  if (data !== undefined) return data.startsWith(shard ?? '-') ? { kind: 'data', uuid: data } : undefined
+  if (data !== undefined)
+    return data.startsWith(shard ?? '-') ? { kind: 'data', uuid: data } : undefined
   const [, session] = sessionKey.exec(key) ?? []
   if (session !== undefined) return { kind: 'session', id: session }
   const [, of, hex, uuid] = quarantineKey.exec(key) ?? []
@@ -63,7 +76,12 @@ function readRepositoryKey(name: string, part: string, rest: string): StoredThin
   if (part === 'r') {
     const [, ofSubject, subject, algorithm, hex] = referrerName.exec(rest) ?? []
     if (hex === undefined) return undefined
-    return { kind: 'referrer', name, subject: digest(ofSubject, subject), digest: digest(algorithm, hex) }
+    return {
+      kind: 'referrer',
+      name,
+      subject: digest(ofSubject, subject),
+      digest: digest(algorithm, hex),
+    }
   }
   const [, algorithm, hex] = plainDigest.exec(rest) ?? []
   if (hex === undefined) return undefined
@@ -105,7 +123,7 @@ export async function* walkKeys(
   folder: string,
   start?: string,
 ): AsyncGenerator<readonly string[], void> {
-  for (let after = start; ; ) {
+  for (let after = start; ;) {
     const page = await objects.list(folder, { after, limit: pageSize })
     if (page.length > 0) yield page
     if (page.length < pageSize) return

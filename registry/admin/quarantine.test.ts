@@ -26,7 +26,9 @@ describe('a blob in quarantine', () => {
     const [damaged = ''] = world.data
     const found = await readVersioned(objects, pointerRecord, keys.pointer(digest))
     if (!found) throw new Error('no pointer')
-    const data = { delete: async ({ data: uuid }: { readonly data: string }) => world.data.delete(uuid) }
+    const data = {
+      delete: async ({ data: uuid }: { readonly data: string }) => world.data.delete(uuid),
+    }
     const parts = { objects, data, accounts }
     const record = await quarantine(parts, digest, found, damage)
     expect(record).toMatchObject({ data: damaged, repositories: ['a', 'b'], ...damage })
@@ -60,66 +62,73 @@ describe('a blob in quarantine', () => {
     expect(await objects.list(keys.quarantines, {})).toEqual([])
   })
 
-  it('heals in whatever order it is pushed, mounted and taken out of service', async () => {
-    const before = await createWorld(async (process) => {
-      await process.push('a', blob)
-      await process.index.link('b', digest)
-    }, 3)
-    const orders = new Set<string>()
-    let healedRuns = 0
-    for (let run = 0; run < runs; run++) {
-      const random = createSeededRandom(run)
-      const world = copyWorld(before)
-      const [damaged = ''] = world.data
-      const interleaving = createInterleaving((count) => Math.floor(random() * count))
-      /** Repositories that were told that bytes of their own were stored. */
-      const healed = new Set<string>()
-      const pusher = (actor: string, name: string) => async (): Promise<void> => {
-        const objects = interleaving.storeFor(actor, world.objects)
-        const process = createProcess(world, objects, (action) => interleaving.step(actor, action))
-        const uuid = randomUUID()
-        world.data.add(uuid)
-        const bytes = { data: uuid, offset: 0, size: blob.length }
-        if (await process.index.commit(name, digest, bytes)) healed.add(name)
-        else world.data.delete(uuid)
+  it(
+    'heals in whatever order it is pushed, mounted and taken out of service',
+    async () => {
+      const before = await createWorld(async (process) => {
+        await process.push('a', blob)
+        await process.index.link('b', digest)
+      }, 3)
+      const orders = new Set<string>()
+      let healedRuns = 0
+      for (let run = 0; run < runs; run++) {
+        const random = createSeededRandom(run)
+        const world = copyWorld(before)
+        const [damaged = ''] = world.data
+        const interleaving = createInterleaving((count) => Math.floor(random() * count))
+        /** Repositories that were told that bytes of their own were stored. */
+        const healed = new Set<string>()
+        const pusher = (actor: string, name: string) => async (): Promise<void> => {
+          const objects = interleaving.storeFor(actor, world.objects)
+          const process = createProcess(world, objects, (action) =>
+            interleaving.step(actor, action),
+          )
+          const uuid = randomUUID()
+          world.data.add(uuid)
+          const bytes = { data: uuid, offset: 0, size: blob.length }
+          if (await process.index.commit(name, digest, bytes)) healed.add(name)
+          else world.data.delete(uuid)
+        }
+        const actors = {
+          P: pusher('P', 'a'),
+          Q: pusher('Q', 'c'),
+          M: async () => {
+            const objects = interleaving.storeFor('M', world.objects)
+            await createProcess(world, objects, (action) => action()).index.link('d', digest)
+          },
+          S: async () => {
+            const objects = interleaving.storeFor('S', world.objects)
+            const found = await readVersioned(objects, pointerRecord, keys.pointer(digest))
+            if (found?.record.data !== damaged || found.record.state === 'dead') return
+            const data = { delete: async () => true }
+            await quarantine({ objects, data, accounts, linkWaitMs: 0 }, digest, found, damage)
+          },
+        }
+        const crash =
+          random() < 0.25 ? { actor: 'S', afterCalls: Math.floor(random() * 12) } : undefined
+        orders.add(await interleaving.run(actors, crash))
+        // What a scrub does when it comes by again.
+        const { objects } = world
+        const pointer = await readVersioned(objects, pointerRecord, keys.pointer(digest))
+        if (pointer?.record.state === 'dead') {
+          await severLinks({ objects, accounts, linkWaitMs: 0 }, digest)
+        }
+        const plain = createProcess(world, objects, (action) => action())
+        const wrong = await violations(world, false)
+        for (const name of healed) {
+          healedRuns++
+          if (!(await plain.index.stat(name, digest))) wrong.push(`${name} has lost what it pushed`)
+          const located = await plain.index.locate(digest)
+          if (located?.data === damaged) wrong.push(`${name} is served damaged bytes`)
+        }
+        if (!world.data.has(damaged)) wrong.push('the damaged bytes are gone')
+        if (wrong.length > 0) expect({ run, crash, wrong }).toBeUndefined()
       }
-      const actors = {
-        P: pusher('P', 'a'),
-        Q: pusher('Q', 'c'),
-        M: async () => {
-          const objects = interleaving.storeFor('M', world.objects)
-          await createProcess(world, objects, (action) => action()).index.link('d', digest)
-        },
-        S: async () => {
-          const objects = interleaving.storeFor('S', world.objects)
-          const found = await readVersioned(objects, pointerRecord, keys.pointer(digest))
-          if (found?.record.data !== damaged || found.record.state === 'dead') return
-          const data = { delete: async () => true }
-          await quarantine({ objects, data, accounts, linkWaitMs: 0 }, digest, found, damage)
-        },
-      }
-      const crash = random() < 0.25 ? { actor: 'S', afterCalls: Math.floor(random() * 12) } : undefined
-      orders.add(await interleaving.run(actors, crash))
-      // What a scrub does when it comes by again.
-      const { objects } = world
-      const pointer = await readVersioned(objects, pointerRecord, keys.pointer(digest))
-      if (pointer?.record.state === 'dead') {
-        await severLinks({ objects, accounts, linkWaitMs: 0 }, digest)
-      }
-      const plain = createProcess(world, objects, (action) => action())
-      const wrong = await violations(world, false)
-      for (const name of healed) {
-        healedRuns++
-        if (!(await plain.index.stat(name, digest))) wrong.push(`${name} has lost what it pushed`)
-        const located = await plain.index.locate(digest)
-        if (located?.data === damaged) wrong.push(`${name} is served damaged bytes`)
-      }
-      if (!world.data.has(damaged)) wrong.push('the damaged bytes are gone')
-      if (wrong.length > 0) expect({ run, crash, wrong }).toBeUndefined()
-    }
-    expect(orders.size).toBeGreaterThan(runs / 10)
-    expect(healedRuns).toBeGreaterThan(runs / 10)
-  }, isNightly ? 3_600_000 : 120_000)
+      expect(orders.size).toBeGreaterThan(runs / 10)
+      expect(healedRuns).toBeGreaterThan(runs / 10)
+    },
+    isNightly ? 3_600_000 : 120_000,
+  )
 
   it('is forgotten only where nobody serves it', async () => {
     const objects = createMemoryObjects()
@@ -131,7 +140,9 @@ describe('a blob in quarantine', () => {
     // Left by a crash between the record and the pointer.
     const key = keys.quarantine(digest, bytes.data ?? '')
     await objects.put(key, Buffer.from(JSON.stringify(bytes)), 'ifAbsent')
-    const data = { delete: async ({ data: uuid }: { readonly data: string }) => world.data.delete(uuid) }
+    const data = {
+      delete: async ({ data: uuid }: { readonly data: string }) => world.data.delete(uuid),
+    }
     expect(await purgeQuarantine({ objects, data })).toEqual({ blobs: 0, bytes: 0 })
     expect(await violations(world, false)).toEqual([])
   })

@@ -29,7 +29,9 @@ export type ScrubState = z.output<typeof scrubState>
 /** `progress`, now and then; `damaged`, each; `report`, at the end of the pass. */
 export const scrubEvent = z.union([
   z.object({ progress: scrubPass }),
-  z.object({ damaged: z.object({ digest: z.string(), why: z.string(), isQuarantined: z.boolean() }) }),
+  z.object({
+    damaged: z.object({ digest: z.string(), why: z.string(), isQuarantined: z.boolean() }),
+  }),
   z.object({ report: scrubPass }),
 ])
 export type ScrubEvent = z.output<typeof scrubEvent>
@@ -109,8 +111,8 @@ async function* runPass(
       await severLinks(parts, digest)
     }
     if (!found || found.record.state === 'dead') return
-    pass.blobs++
     const verdict = yield* readAll(digest, found.record)
+    pass.blobs++
     if (verdict.kind !== 'whole') yield* readAgain(digest, verdict.why)
   }
 

@@ -23,7 +23,8 @@ export function createScrubbing(
 
   async function runWhereDue(bytesPerSecond: number, { signal }: AbortController): Promise<void> {
     const { running, pass } = await scrub.state()
-    const isFresh = pass?.finishedAt !== undefined && Date.parse(pass.startedAt) + passEveryMs > Date.now()
+    const isFresh =
+      pass?.finishedAt !== undefined && Date.parse(pass.startedAt) + passEveryMs > Date.now()
     if (running || isFresh) return
     for await (const event of scrub.run({ bytesPerSecond, signal })) {
       if ('report' in event) log.info({ scrub: event.report }, 'scrubbed the store')

@@ -1,6 +1,5 @@
 import { pipeline } from 'node:stream/promises'
 import { extract } from 'tar-stream'
-import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
 import { invalidArchive } from './archive.ts'
 import { whyNot } from './see.ts'
@@ -27,20 +26,28 @@ export async function* readTar(bytes: Bytes): AsyncGenerator<TarEntry, void> {
       throw error
     }
   }
+  function reasonOf(error: unknown): unknown {
+    return broken ? broken.error : invalidArchive(whyNot(error), error)
+  }
+  async function* read(entry: AsyncIterable<unknown>): AsyncGenerator<Uint8Array, void> {
+    try {
+      for await (const chunk of entry) if (chunk instanceof Uint8Array) yield chunk
+    } catch (error) {
+      throw reasonOf(error)
+    }
+  }
   const feeding = pipeline(source(), entries)
   // The iterator of the entries fails with the same.
   feeding.catch(() => {})
   try {
     for await (const entry of entries) {
       const { name, size = 0 } = entry.header
-      yield { name, size, contents: entry }
+      yield { name, size, contents: read(entry) }
       for await (const _ of entry) continue
     }
     await feeding
   } catch (error) {
-    if (broken) throw broken.error
-    if (error instanceof CodedError) throw error
-    throw invalidArchive(whyNot(error), error)
+    throw reasonOf(error)
   } finally {
     entries.destroy()
     await feeding.catch(() => {})

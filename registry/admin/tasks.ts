@@ -1,5 +1,5 @@
-/** Runs at most so many tasks at a time; the first failure ends it all. */
-export interface Tasks {
+/** Runs at most so many tasks at a time. Disposal waits for those at work, however they end. */
+export interface Tasks extends AsyncDisposable {
   /** Waits for a place, starts the task and goes on; throws what an earlier one has failed with. */
   start(task: () => Promise<void>): Promise<void>
   /** Waits for all of them; throws what one has failed with. */
@@ -26,6 +26,9 @@ export function createTasks(atOnce: number): Tasks {
     async done() {
       await Promise.all(running)
       throwFailure()
+    },
+    async [Symbol.asyncDispose]() {
+      await Promise.all(running)
     },
   }
 }

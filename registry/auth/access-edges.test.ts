@@ -1,10 +1,12 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { once } from 'node:events'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { connect as connectHttp2 } from 'node:http2'
 import { request as httpsRequest } from 'node:https'
 import { request as httpRequest, type IncomingMessage } from 'node:http'
+import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
+import { generateKeyPair, SignJWT } from 'jose'
 import { createLog } from '../../core/log.ts'
 import {
   basic,
@@ -164,6 +166,31 @@ describe('client certificates', () => {
 })
 
 describe('the log', () => {
+  it('has no token of an issuer, also where it cannot be judged', async () => {
+    await using folder = await createTempFolder()
+    const authority = await createAuthority(folder.path)
+    const tokenFile = join(folder.path, 'token')
+    await writeFile(tokenFile, 'token-of-the-pod')
+    const { privateKey } = await generateKeyPair('ES256')
+    const nowhere = 'https://127.0.0.1:1'
+    const providers = {
+      oidc: [{ issuer: 'https://issuer.example', audience: 'dvcr', jwksUrl: nowhere }],
+      kubernetes: { api: nowhere, caFile: authority.ca, tokenFile },
+    }
+    await using audited = await startAccessServer({ rules: { providers, rules: [] } })
+    const { send } = createAccessClient(audited.url)
+    for (const iss of ['https://issuer.example', 'https://cluster.example']) {
+      const token = await new SignJWT({ iss }).setProtectedHeader({ alg: 'ES256' }).sign(privateKey)
+      expect((await send('/v2/', { authorization: `Bearer ${token}` })).status).toBe(503)
+      const byPassword = basic('any', token)
+      expect((await send('/v2/token', byPassword)).status).toBe(503)
+      for (const secret of [token, byPassword.authorization.slice(6), 'token-of-the-pod']) {
+        expect(audited.logged()).not.toContain(secret)
+      }
+    }
+    expect(audited.logged()).toContain('a request failed')
+  })
+
   it('has a line for every change and refusal, and no secret', async () => {
     await using audited = await startAccessServer()
     const client = createAccessClient(audited.url)

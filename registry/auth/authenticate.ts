@@ -9,6 +9,7 @@ import {
   certificateIdentity,
   parseAuthorization,
   secretName,
+  tokenOf,
   type CertifiedPeer,
   type Credentials,
   type Identity,
@@ -66,19 +67,23 @@ export function createAuthenticator(tokens: Tokens): Authenticator {
 
   /** Counts the attempt as wrong before it is judged, so that many at once are counted too. */
   function spend(credentials: Credentials, address: string): () => void {
-    const names = [`${address} ${credentials.kind === 'basic' ? credentials.user : ''}`, address]
-    const buckets = [perName, perAddress]
-    for (const [index, bucket] of buckets.entries()) {
-      const seconds = bucket.take(names[index] ?? '')
+    const user = credentials.kind === 'basic' ? credentials.user : undefined
+    const counts = [{ bucket: perAddress, name: address }]
+    // Tokens cannot be guessed; those that have expired are shown by whole networks.
+    if (user !== undefined) counts.push({ bucket: perName, name: `${address} ${user}` })
+    for (const { bucket, name } of counts) {
+      const seconds = bucket.take(name)
       if (seconds > 0) throw tooMany('some wrong credentials per minute', seconds)
     }
     return () => {
-      for (const [index, bucket] of buckets.entries()) bucket.giveBack(names[index] ?? '')
+      for (const { bucket, name } of counts) bucket.giveBack(name)
     }
   }
 
   async function ask(credentials: Credentials, state: AccessState): Promise<Identity> {
-    for (const provider of state.providers) {
+    // One of ours is no credential to get another one by, nor to show to anybody else.
+    const isOurs = issuerOf(tokenOf(credentials) ?? '') === tokenService
+    for (const provider of isOurs ? [] : state.providers) {
       const identity = await provider(credentials)
       if (!identity) continue
       if ((identity.expiresAt ?? Infinity) > Date.now()) return state.rules.withGroups(identity)

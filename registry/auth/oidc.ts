@@ -48,7 +48,8 @@ export interface OidcOptions {
 
 const rememberedMs = 60_000
 const mostRemembered = 10_000
-const longestToken = 12_000
+/** The server's limit of headers is not much more. */
+const longestToken = 30_000
 const keysMs = 10 * 60_000
 const cooldownMs = 30_000
 const timeoutMs = 5000

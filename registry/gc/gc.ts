@@ -18,7 +18,7 @@ const leaderRecord = z.object({ holder: z.uuid(), until: z.iso.datetime() })
 export interface GcOptions {
   /** Ms that a blob nobody refers to is kept after its push. */
   readonly orphanGraceMs: number
-  /** Ms between sweeps of the whole store; with several processes one of them does each. */
+  /** Ms between sweeps of the whole store, of all processes together; Infinity: only when asked. */
   readonly sweepEveryMs: number
   /** Ms from condemning to the end; a minute but for tests. */
   readonly graceMs?: number
@@ -109,7 +109,10 @@ export function createGc(
     return running
   }
 
-  const timer = setInterval(() => void sweepInTurn(), Math.min(sweepEveryMs, 60_000)).unref()
+  const isPeriodic = Number.isFinite(sweepEveryMs)
+  const timer = isPeriodic
+    ? setInterval(() => void sweepInTurn(), Math.min(sweepEveryMs, 60_000)).unref()
+    : undefined
 
   return {
     collector,

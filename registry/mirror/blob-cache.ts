@@ -164,6 +164,11 @@ export function createBlobCache(parts: BlobCacheParts): BlobCache {
         metrics.request('blob', 'hit')
         return found.read(range, signal)
       },
+      async redirect(hostname) {
+        const elsewhere = await found.redirect(hostname)
+        if (elsewhere !== undefined) metrics.request('blob', 'hit')
+        return elsewhere
+      },
     }
   }
 

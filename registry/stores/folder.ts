@@ -57,7 +57,8 @@ function endProcess(error: CodedError): never {
 }
 
 async function makeRoot(path: string): Promise<void> {
-  const first = await mkdir(path, { recursive: true })
+  // Keys that sign tokens are in it.
+  const first = await mkdir(path, { recursive: true, mode: 0o700 })
   if (first === undefined) return
   for (let made = path; made.length >= first.length; made = dirname(made)) {
     await syncFolder(dirname(made))

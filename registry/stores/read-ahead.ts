@@ -1,6 +1,9 @@
 import type { ByteRange } from '../../core/registry.ts'
 import { bufferBytes, returnBuffer, takeBuffer } from '../buffers.ts'
 
+/** Readers of disks ask for many such ranges: those take no more memory than they are. */
+const smallBytes = 256 * 1024
+
 /**
  * The bytes of `range` in pieces, one read ahead of the caller; a piece is valid until the next
  * one is asked for. `readInto` fills a buffer from a position or throws. The two buffers are given
@@ -11,6 +14,15 @@ export async function* readAhead(
   signal: AbortSignal,
   readInto: (position: number, buffer: Uint8Array) => Promise<void>,
 ): AsyncGenerator<Uint8Array, void> {
+  const size = range.end - range.start
+  if (size === 0) return
+  if (size <= smallBytes) {
+    const piece = Buffer.allocUnsafe(size)
+    await readInto(range.start, piece)
+    signal.throwIfAborted()
+    yield piece
+    return
+  }
   let ready = takeBuffer()
   let ahead = takeBuffer()
   let reading: Promise<Uint8Array> | undefined

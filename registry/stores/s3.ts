@@ -79,19 +79,3 @@ function asSetting(error: unknown, settings: S3Settings, place: string): unknown
     cause,
   })
 }
-
-/** `s3://bucket/prefix`; `undefined` for the path of a folder. Throws SETTING_INVALID. */
-export function parseS3Place(
-  text: string,
-): { readonly bucket: string; readonly prefix: string } | undefined {
-  if (!text.startsWith('s3:')) return undefined
-  const [, bucket, prefix = ''] =
-    /^s3:\/\/([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:\/([A-Za-z0-9._-]+(?:\/[A-Za-z0-9._-]+)*))?\/?$/.exec(
-      text,
-    ) ?? []
-  if (bucket !== undefined) return { bucket, prefix }
-  throw new CodedError(
-    'SETTING_INVALID',
-    `not a place on S3: ${JSON.stringify(text)}; expected s3://bucket or s3://bucket/prefix`,
-  )
-}

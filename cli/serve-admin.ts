@@ -1,0 +1,31 @@
+import type { Log } from '../core/log.ts'
+import { watchStore } from '../registry/admin/metrics.ts'
+import { createScrubbing } from '../registry/admin/scrubbing.ts'
+import type { Metrics } from '../registry/metrics.ts'
+import type { Reload } from '../registry/reload.ts'
+import type { Store } from '../registry/store.ts'
+import type { ServeSettings } from './serve-settings.ts'
+
+export interface AdministerContext {
+  readonly settings: ServeSettings
+  readonly log: Log
+  readonly reload: Reload<ServeSettings>
+  /** Gets what is to be disposed with the server. */
+  readonly owned: AsyncDisposableStack
+}
+
+/** What the server does about the store by itself: scrubbing, metrics, accounts of new quotas. */
+export async function administer(
+  { settings, log, reload, owned }: AdministerContext,
+  { admin, quotas }: Store,
+  metrics: Metrics,
+): Promise<void> {
+  if (await quotas.lacksAccount()) {
+    log.info('counting what repositories hold, for a quota that is new')
+    await admin.quotas.recount()
+  }
+  watchStore(metrics.registry, admin, log)
+  const scrubbing = owned.use(createScrubbing(admin.scrub, { log }))
+  scrubbing.apply(settings.scrubRate)
+  reload.on(['scrubRate'], ({ scrubRate }) => scrubbing.apply(scrubRate))
+}

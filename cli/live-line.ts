@@ -19,7 +19,8 @@ const printEveryMs = 5000
 /** Drawn again and again on a terminal, a plain line every few seconds elsewhere. */
 export function createLiveLine({ stderr }: Pick<Terminal, 'stderr'>): LiveLine {
   const live = stderr.isTTY === true
-  let shownMs = Number.NEGATIVE_INFINITY
+  // What is over soon needs no line.
+  let shownMs = live ? Number.NEGATIVE_INFINITY : performance.now()
   const clear = (): void => void (live && stderr.write('\r\x1b[K'))
   return {
     show(text, share) {

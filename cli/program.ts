@@ -2,6 +2,7 @@ import { Command, CommanderError, Option } from 'commander'
 import { describeSettings } from '../core/config.ts'
 import { CodedError, toCodedError } from '../core/errors.ts'
 import { exitCodeOf, exitCodes } from './exit-code.ts'
+import { addRegistryCommands } from './registry-commands.ts'
 import { serveSettings } from './serve-settings.ts'
 import type { CommandContext, Terminal } from './terminal.ts'
 import { version } from './version.ts'
@@ -129,6 +130,8 @@ export function createProgram(context: CommandContext): Command {
     .addOption(dataOption)
     .option('--replace', 'move the tag if it already exists')
     .action(async (image, tag, flags) => (await images()).tagCommand(image, tag, flags, context))
+
+  addRegistryCommands(program, serverOption, context)
 
   const login = async () => import('./login-command.ts')
   program

@@ -48,9 +48,14 @@ function printRepository(
     digest,
     formatSize(bytes),
     pushedAt,
-    `${artifactType ?? mediaType}${subject === undefined ? '' : ` of ${subject}`}`,
+    `${typeOf(mediaType, artifactType)}${subject === undefined ? '' : ` of ${subject}`}`,
   ])
   writeTable(out, ['TAGS', 'MANIFEST', 'SIZE', 'PUSHED', 'TYPE'], rows)
+}
+
+/** The type of an image's config says less than that of its manifest. */
+function typeOf(mediaType: string, artifactType = mediaType): string {
+  return /image\.config|container\.image/.test(artifactType) ? mediaType : artifactType
 }
 
 /** `dvcr registry rm <repository>` */

@@ -1,10 +1,9 @@
-import { loadSettings } from '../core/config.ts'
 import { CodedError } from '../core/errors.ts'
 import { createHashPool } from '../core/hash-pool.ts'
 import { createLog } from '../core/log.ts'
 import type { Admin } from '../registry/admin/admin.ts'
+import { openLocalStore } from './local-store.ts'
 import { createAdminClient } from './registry-client.ts'
-import { serveSettings } from './serve-settings.ts'
 import { openServer, type TargetFlags } from './target.ts'
 import type { Terminal } from './terminal.ts'
 
@@ -30,18 +29,9 @@ export async function openRegistry(
     const stack = owned.move()
     return { admin, [Symbol.asyncDispose]: () => stack.disposeAsync() }
   }
-  const file = config ?? env['DVCR_CONFIG']
-  const settings = await loadSettings(serveSettings, { file, env, flags: { data } })
-  const [{ openStoreAt }, { storeDepsOf }] = await Promise.all([
-    import('./store-location.ts'),
-    import('./store-policy.ts'),
-  ])
   const hashPool = owned.use(createHashPool())
-  const { policy, ...deps } = storeDepsOf(settings)
-  // What a command was not asked for it does not do.
-  const quiet = { ...policy, sweepEveryMs: Infinity }
   const log = createLog('warn')
-  const store = owned.use(await openStoreAt(settings, { ...deps, policy: quiet, hashPool, log }))
+  const store = owned.use(await openLocalStore({ data, config }, { env, hashPool, log }))
   const stack = owned.move()
   return { admin: store.admin, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }

@@ -111,7 +111,12 @@ async function start(context: Start): Promise<string> {
   const http = await openHttp(settings, httpDeps)
   const app = owned.use(
     createServer({
-      ...{ store, log, metrics, guard, access, resolveNamespace },
+      store,
+      log,
+      metrics,
+      guard,
+      access,
+      resolveNamespace,
       events: webhooks,
       ...http,
     }),

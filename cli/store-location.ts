@@ -11,7 +11,7 @@ type LocationSettings = Pick<
 >
 
 /** The bucket and the prefix in it; `undefined` for a folder. Throws SETTING_INVALID. */
-export function parseBucket(
+function parseBucket(
   data: string,
 ): { readonly bucket: string; readonly prefix: string } | undefined {
   if (!data.startsWith('s3:')) return undefined

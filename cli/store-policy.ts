@@ -5,7 +5,7 @@ const minuteMs = 60_000
 const hourMs = 60 * minuteMs
 
 /** What the settings say about the contents of a store. */
-export function policyOf(settings: ServeSettings): StorePolicy {
+function policyOf(settings: ServeSettings): StorePolicy {
   const { gcIntervalMinutes } = settings
   return {
     orphanGraceMs: settings.orphanGraceHours * hourMs,
@@ -17,10 +17,10 @@ export function policyOf(settings: ServeSettings): StorePolicy {
   }
 }
 
-/** The same as what a store is opened with. */
+/** What the settings say about how a store is opened. */
 export function storeDepsOf(
   settings: ServeSettings,
-): Pick<StoreDeps, 'policy' | 'scratchFolder' | 'uploadIdleLimitMs'> {
+): Required<Pick<StoreDeps, 'policy' | 'scratchFolder' | 'uploadIdleLimitMs'>> {
   return {
     policy: policyOf(settings),
     scratchFolder: settings.scratch,

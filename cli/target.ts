@@ -12,6 +12,7 @@ import { createImportLog } from '../importer/import-log.ts'
 import type { ImportRecord, NewImport } from '../importer/import-record.ts'
 import { selectImports, type Imports } from '../importer/imports.ts'
 import { createApiClient } from './api-client.ts'
+import { openLocalStore } from './local-store.ts'
 import type { Terminal } from './terminal.ts'
 
 /** Flags that say which store a command works on. */
@@ -43,7 +44,7 @@ export function openServer(server: string, env: Terminal['env']): HttpClient {
   return createHttpClient(url, { findLogin: () => openDockerConfig(env).find(url.host) })
 }
 
-/** The server, or with `--data` the folder itself. Throws STORE_LOCKED, LAYOUT_UNKNOWN. */
+/** The server, or with `--data` the store itself. Throws STORE_LOCKED, LAYOUT_UNKNOWN. */
 export async function openTarget(flags: TargetFlags, { env }: Terminal): Promise<Target> {
   await using owned = new AsyncDisposableStack()
   const hashPool = owned.use(createHashPool())
@@ -53,7 +54,7 @@ export async function openTarget(flags: TargetFlags, { env }: Terminal): Promise
   const parts =
     flags.data === undefined
       ? serverParts(owned.use(openServer(flags.server, env)), shared)
-      : await folderParts(flags.data, shared, owned)
+      : await localParts(flags.data, { ...shared, env }, owned)
   const stack = owned.move()
   return { ...parts, ...shared, [Symbol.asyncDispose]: () => stack.disposeAsync() }
 }
@@ -66,14 +67,13 @@ function serverParts(http: HttpClient, shared: Shared): Parts {
   return { registry, ...createApiClient(http), keepRecord: async () => {} }
 }
 
-async function folderParts(
+async function localParts(
   data: string,
-  { hashPool }: Shared,
+  { hashPool, env }: Shared & Pick<Terminal, 'env'>,
   owned: AsyncDisposableStack,
 ): Promise<Parts> {
-  const { openStore } = await import('../registry/store.ts')
   const log = createLog('warn')
-  const store = owned.use(await openStore(data, { hashPool, log }))
+  const store = owned.use(await openLocalStore({ data }, { env, hashPool, log }))
   const records = createImportLog(store.objects, log)
   return {
     registry: store.registry,

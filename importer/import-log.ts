@@ -1,7 +1,12 @@
 import { createHash } from 'node:crypto'
 import type { ObjectStore } from '../core/object-store.ts'
 import type { Log } from '../core/log.ts'
-import { finishedBefore, isFinished, storedImportSchema, type StoredImport } from './import-record.ts'
+import {
+  finishedBefore,
+  isFinished,
+  storedImportSchema,
+  type StoredImport,
+} from './import-record.ts'
 
 const folder = 'v1/imports/'
 

@@ -102,7 +102,8 @@ const paths = {
       responses: { 200: answer('The image.', 'Image'), ...failure },
     },
     delete: {
-      summary: 'Delete a tag, the last one with its image, or by digest the image and all its tags.',
+      summary:
+        'Delete a tag, the last one with its image, or by digest the image and all its tags.',
       parameters: [image],
       responses: { 204: { description: 'Deleted.' }, ...failure },
     },

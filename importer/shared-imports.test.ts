@@ -1,3 +1,4 @@
+import type { ServerResponse } from 'node:http'
 import { describe, expect, it } from 'vitest'
 import { createLog } from '../core/log.ts'
 import {
@@ -33,11 +34,10 @@ function gatedDisk() {
   const gate = Promise.withResolvers<void>()
   return {
     letGo: gate.resolve,
-    listener: async (_request: unknown, response: import('node:http').ServerResponse) => {
+    listener: (_request: unknown, response: ServerResponse) => {
       response.writeHead(200, { 'content-length': smallDisk.length })
       response.write(smallDisk.subarray(0, 100_000))
-      await gate.promise
-      response.end(smallDisk.subarray(100_000))
+      void gate.promise.then(() => response.end(smallDisk.subarray(100_000)))
     },
   }
 }

@@ -18,7 +18,7 @@ export function keepFree(storage: Storage, minFreeBytes: number): Storage {
     if (left >= 0) return
     throw new CodedError(
       'STORAGE_FULL',
-      `cannot store more: ${left + minFreeBytes} bytes are free and ${minFreeBytes} are to stay free (minFree); free space or remove images, then retry`,
+      `cannot store more: no space left: ${left + minFreeBytes} bytes are free, of which ${minFreeBytes} stay free (minFree); free space or remove images, then retry`,
       { detail: { freeBytes: left + minFreeBytes, minFreeBytes } },
     )
   }

@@ -7,6 +7,7 @@ import {
 } from 'node:http2'
 import type { Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { endDeadSessions } from './dead-sessions.ts'
 import { refuseConnect } from './malformed.ts'
 import { lingerMs, noteExpectContinue } from './request-body.ts'
 import { factsOf } from './request-facts.ts'
@@ -85,18 +86,19 @@ export function createHttpServers(options: HttpServersOptions): HttpServers {
       session.setLocalWindowSize(connectionWindowBytes)
       session.setTimeout(keepAliveMs, () => session.close())
     })
+    endDeadSessions(secure, headersLimitMs)
     serverTls.attach(secure)
     return asHttpServer(secure)
   }
 
   function accept(handler: Handler, incoming: IncomingMessage, response: ServerResponse): void {
-    noteAnswer(incoming.socket, response)
     const stream = http2StreamOf(incoming)
     if (stream) {
       // What HTTP/1.1 calls Host; everything behind this knows only that.
       incoming.headers.host = incoming.headers[':authority']?.toString() ?? incoming.headers.host
       stream.once('finish', () => setImmediate(stopSending, stream))
     } else {
+      noteAnswer(incoming.socket, response)
       response.once('finish', () => {
         if (!incoming.complete) setTimeout(() => incoming.socket.destroy(), lingerMs).unref()
       })
@@ -141,7 +143,8 @@ export function createHttpServers(options: HttpServersOptions): HttpServers {
     cutAll() {
       for (const socket of sockets) socket.destroy()
     },
-    isAnswering: (socket) => [...(answers.get(socket) ?? [])].some(({ headersSent }) => headersSent),
+    isAnswering: (socket) =>
+      [...(answers.get(socket) ?? [])].some(({ headersSent }) => headersSent),
   }
 }
 

@@ -12,7 +12,11 @@ const plain = (digest: Digest): string => `${digestAlgorithm(digest)}/${digestHe
 
 /** A long name in base64url would not fit in one piece; only then it has several. */
 const pieces = (name: string): string =>
-  (Buffer.from(name).toString('base64url').match(new RegExp(`.{1,${pieceLength}}`, 'g')) ?? []).join('/')
+  (
+    Buffer.from(name)
+      .toString('base64url')
+      .match(new RegExp(`.{1,${pieceLength}}`, 'g')) ?? []
+  ).join('/')
 
 /**
  * Every key of layout 2; written bottom-up (data, reference, pointer, link, referrer, manifest,

@@ -1,10 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import {
-  digestOf,
-  type Descriptor,
-  type Digest,
-  type DigestAlgorithm,
-} from '../core/digest.ts'
+import { digestOf, type Descriptor, type Digest, type DigestAlgorithm } from '../core/digest.ts'
 import { CodedError } from '../core/errors.ts'
 import { parseManifest } from '../core/manifest.ts'
 import type { ObjectStore } from '../core/object-store.ts'
@@ -204,8 +199,7 @@ export function createManifests(name: string, parts: ManifestParts): StoredManif
 
   return {
     async get(reference) {
-      const digest =
-        reference.kind === 'tag' ? await tags.resolve(reference.tag) : reference.digest
+      const digest = reference.kind === 'tag' ? await tags.resolve(reference.tag) : reference.digest
       const found = digest && (await find(digest))
       if (!digest || !found) return undefined
       const { record, bytes } = found

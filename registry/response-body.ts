@@ -54,7 +54,7 @@ export async function sendBody(
   }
   using pace = createPace(speed, onTooSlow)
   // A chunk may take long at the floor speed; a client that takes no part of one is cut before.
-  using _stall = watchStall(raw, speed.stallLimitMs, onTooSlow)
+  const stall = watchStall(raw, speed.stallLimitMs, onTooSlow)
   try {
     for (; next.done !== true; next = await chunks.next()) {
       const { length } = next.value
@@ -69,6 +69,7 @@ export async function sendBody(
     response.destroy()
     if (!gone.signal.aborted) request.log.error({ err: error }, 'cannot read a blob')
   } finally {
+    stall[Symbol.dispose]()
     await chunks.return?.()
   }
 }
@@ -88,7 +89,14 @@ function createWriter(
     gone.signal.throwIfAborted()
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     refuse = reject
-    response.write(chunk, (error) => (error ? reject(error) : resolve()))
+    response.write(chunk, (error) => {
+      if (!error) resolve()
+      else {
+        // It can be gone before it says so.
+        gone.abort()
+        reject(error)
+      }
+    })
     return promise
   }
 }

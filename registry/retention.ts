@@ -61,6 +61,5 @@ export function createIsImmutable(
     repository: picomatch(repositories),
     tag: picomatch(tags, { dot: true }),
   }))
-  return (repository, tag) =>
-    matchers.some((rule) => rule.repository(repository) && rule.tag(tag))
+  return (repository, tag) => matchers.some((rule) => rule.repository(repository) && rule.tag(tag))
 }

@@ -34,7 +34,9 @@ export async function startTracing(
       'service.name': env['OTEL_SERVICE_NAME'] ?? 'dvcr',
       'service.version': version,
     }),
-    spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter({ timeoutMillis: exportLimitMs }))],
+    spanProcessors: [
+      new BatchSpanProcessor(new OTLPTraceExporter({ timeoutMillis: exportLimitMs })),
+    ],
   })
   const tracer = provider.getTracer('dvcr', version)
 

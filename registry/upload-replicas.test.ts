@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { digestOf } from '../core/digest.ts'
 import { createHashPool } from '../core/hash-pool.ts'
 import { createLog } from '../core/log.ts'
@@ -120,6 +120,19 @@ describe('an upload served by two processes', () => {
     await writer.commit()
     expect(await blobs.stat(digest)).toEqual({ size: bytes.length })
     await expectOneBlob(replicas.other, replicas.path)
+  })
+
+  it('says that it is worked on also while no bytes come', async () => {
+    await using replicas = await openReplicas()
+    vi.useFakeTimers({ toFake: ['setInterval', 'clearInterval'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const { signal } = new AbortController()
+    const writer = await replicas.one.registry.repository('a').blobs.create({ signal })
+    const [session = ''] = await filesIn(join(replicas.path, 'v1/uploads'))
+    const before = await readFile(session, 'utf8')
+    vi.advanceTimersByTime(10 * 60 * 1000)
+    await vi.waitFor(async () => expect(await readFile(session, 'utf8')).not.toBe(before))
+    await writer.abort()
   })
 
   it('is removed by the sweep where the process that worked on it fell silent', async () => {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { describe, expect, it } from 'vitest'
+import { describe, expect, it, onTestFinished, vi } from 'vitest'
 import { digestOf } from '../core/digest.ts'
 import { heldBody } from '../test/fixtures/held-body.ts'
 import { filesIn, openStoreAt, readBack, uploadBodyOf } from '../test/fixtures/store-at.ts'
@@ -153,6 +153,26 @@ describe('an upload', () => {
         expect(await blobs.stat(digest)).toEqual({ size: bytes.length })
       }
     }
+  })
+
+  it('is let go of after a pause, and goes on all the same', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const bytes = randomBytes(100)
+    vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+    onTestFinished(() => void vi.useRealTimers())
+    const { id } = await store.uploads.create('a')
+    for (const [start, end] of [
+      [0, 40],
+      [40, 100],
+    ] as const) {
+      await (await store.uploads.open('a', id)).append(uploadBodyOf(bytes.subarray(start, end)))
+      expect(store.uploads.openCount).toBe(1)
+      await vi.advanceTimersByTimeAsync(60_000)
+      expect(store.uploads.openCount).toBe(0)
+    }
+    await (await store.uploads.open('a', id)).commit(digestOf(bytes), undefined)
+    expect(await readBack(store, 'a', bytes)).toEqual(bytes)
   })
 
   it('is known in its own repository only, and not after it is cancelled', async () => {

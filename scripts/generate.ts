@@ -1,5 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { Command } from 'commander'
 import { createProgram } from '../cli/program.ts'
 import { serveSettings } from '../cli/serve-settings.ts'
 import { describeSettings } from '../core/config.ts'
@@ -79,15 +80,21 @@ ${table(['code', 'HTTP', 'retry', 'what it means and what to do'], rows)}
 `
 }
 
+/** `dvcr registry gc` */
+function nameOf(command: Command): string {
+  return command.parent ? `${nameOf(command.parent)} ${command.name()}` : command.name()
+}
+
 function cliPage(): string {
   const program = createProgram({
     terminal: process,
     signal: new AbortController().signal,
     extendStop: () => {},
   })
-  const commands = [program, ...program.commands].map((command) => {
+  const all = program.commands.flatMap((command) => [command, ...command.commands])
+  const commands = [program, ...all].map((command) => {
     command.configureHelp({ helpWidth: 100 })
-    const name = command === program ? 'dvcr' : `dvcr ${command.name()}`
+    const name = nameOf(command)
     return `## ${name}\n\n\`\`\`\n${command.helpInformation().trimEnd()}\n\`\`\``
   })
   return `# Command line

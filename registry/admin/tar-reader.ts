@@ -27,7 +27,10 @@ export async function* readTar(bytes: Bytes): AsyncGenerator<TarEntry, void> {
     }
   }
   function reasonOf(error: unknown): unknown {
-    return broken ? broken.error : invalidArchive(whyNot(error), error)
+    if (broken) return broken.error
+    const why = whyNot(error)
+    const isCut = why === 'Unexpected end of data'
+    return invalidArchive(isCut ? 'it is cut off in the middle; nothing was tagged' : why, error)
   }
   async function* read(entry: AsyncIterable<unknown>): AsyncGenerator<Uint8Array, void> {
     try {

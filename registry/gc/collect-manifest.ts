@@ -6,7 +6,7 @@ import { createTags } from '../tags.ts'
 import type { ReadReferences } from './references.ts'
 
 /** A push that has not published its manifest for so long is over. */
-export const pushMs = 60 * 60 * 1000
+const pushMs = 60 * 60 * 1000
 
 export interface ManifestParts {
   readonly objects: ObjectStore

@@ -97,7 +97,9 @@ describe('the collector', () => {
     await using store = await openGcStore()
     const bytes = Buffer.from('{"n":1}')
     await pushImage(store, 'a', bytes, 'v1')
-    await store.registry.repository('a').manifests.delete({ kind: 'tag', tag: 'v1' }, { reclaim: true })
+    await store.registry
+      .repository('a')
+      .manifests.delete({ kind: 'tag', tag: 'v1' }, { reclaim: true })
     for (let asked = 0; asked < 8; asked++) {
       expect(await stat(store, 'a', bytes)).toEqual(expect.objectContaining({ size: bytes.length }))
       await sleep(graceMs / 2)

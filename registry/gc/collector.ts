@@ -11,7 +11,7 @@ import { createJobQueue, type Job } from './job-queue.ts'
 import type { ReadReferences } from './references.ts'
 
 /** What was answered may be used for so long: a push looks first and refers to it later. */
-export const answeredMs = 60_000
+const answeredMs = 60_000
 /** What lies further ahead is found by the next sweep. */
 const plannedMs = 10 * 60_000
 

@@ -52,7 +52,10 @@ export function createJobQueue({
     const now = Date.now()
     const due = [...jobs].filter(([, job]) => job.due <= now)
     // The longest waiting first, so that one large deletion does not hold up a small one for good.
-    const next = due.sort(([, a], [, b]) => a.due - b.due).slice(0, batchSize).values()
+    const next = due
+      .sort(([, a], [, b]) => a.due - b.due)
+      .slice(0, batchSize)
+      .values()
     const worker = async (): Promise<void> => {
       for (const [name, entry] of next) {
         if (ended) return

@@ -162,39 +162,48 @@ function chooser(random: () => number): Choose {
 }
 
 describe('the collector and the pushes', () => {
-  it.each(Object.keys(scenarios))('keep their promises in every order: %s', async (name) => {
-    const scenario = scenarios[name]
-    if (!scenario) throw new Error(`no scenario ${name}`)
-    const { prepare, actors, check } = scenario
-    const before = await createWorld(prepare, 3)
-    const orders = new Set<string>()
-    for (let run = 0; run < runsPerScenario; run++) {
-      const random = createSeededRandom(run)
-      const world = copyWorld(before)
-      const promised: Promised = new Set()
-      const interleaving = createInterleaving(chooser(random))
-      const names = Object.keys(actors)
-      const acting = Object.entries(actors).map(([actor, act]) => {
-        const objects = interleaving.storeFor(actor, world.objects)
-        const process = createProcess(world, objects, (action) => interleaving.step(actor, action))
-        return [actor, () => act(process, promised)] as const
-      })
-      const crashes = random() < 0.25
-      const crash = {
-        actor: names[Math.floor(random() * names.length)] ?? '',
-        afterCalls: Math.floor(random() * 12),
+  it.each(Object.keys(scenarios))(
+    'keep their promises in every order: %s',
+    async (name) => {
+      const scenario = scenarios[name]
+      if (!scenario) throw new Error(`no scenario ${name}`)
+      const { prepare, actors, check } = scenario
+      const before = await createWorld(prepare, 3)
+      const orders = new Set<string>()
+      for (let run = 0; run < runsPerScenario; run++) {
+        const random = createSeededRandom(run)
+        const world = copyWorld(before)
+        const promised: Promised = new Set()
+        const interleaving = createInterleaving(chooser(random))
+        const names = Object.keys(actors)
+        const acting = Object.entries(actors).map(([actor, act]) => {
+          const objects = interleaving.storeFor(actor, world.objects)
+          const process = createProcess(world, objects, (action) =>
+            interleaving.step(actor, action),
+          )
+          return [actor, () => act(process, promised)] as const
+        })
+        const crashes = random() < 0.25
+        const crash = {
+          actor: names[Math.floor(random() * names.length)] ?? '',
+          afterCalls: Math.floor(random() * 12),
+        }
+        const order = await interleaving.run(
+          Object.fromEntries(acting),
+          crashes ? crash : undefined,
+        )
+        orders.add(order)
+        const plain = createProcess(world, world.objects, (action) => action())
+        const wrong = await violations(world, crashes)
+        for (const what of promised) if (!(await holds(plain, what))) wrong.push(`lost: ${what}`)
+        const half = crashes ? undefined : await check?.(plain)
+        if (half !== undefined) wrong.push(half)
+        if (wrong.length > 0) expect({ run, order, crash: crashes && crash, wrong }).toBeUndefined()
       }
-      const order = await interleaving.run(Object.fromEntries(acting), crashes ? crash : undefined)
-      orders.add(order)
-      const plain = createProcess(world, world.objects, (action) => action())
-      const wrong = await violations(world, crashes)
-      for (const what of promised) if (!(await holds(plain, what))) wrong.push(`lost: ${what}`)
-      const half = crashes ? undefined : await check?.(plain)
-      if (half !== undefined) wrong.push(half)
-      if (wrong.length > 0) expect({ run, order, crash: crashes && crash, wrong }).toBeUndefined()
-    }
-    expect(orders.size).toBeGreaterThan(runsPerScenario / 10)
-  }, isNightly ? 3_600_000 : 600_000)
+      expect(orders.size).toBeGreaterThan(runsPerScenario / 10)
+    },
+    isNightly ? 3_600_000 : 600_000,
+  )
 })
 
 async function holds(process: Process, what: string): Promise<boolean> {

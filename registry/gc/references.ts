@@ -46,7 +46,8 @@ export function createReadReferences(objects: ObjectStore): ReadReferences {
     if (!stored) return undefined
     const { state, blobs, manifests, kept, subject } = stored.record
     const facts = { state, blobs, manifests, kept, subject }
-    if (objects.conditionalDelete && (state === 'live' || state === 'condemned')) remembered.set(key, facts)
+    if (objects.conditionalDelete && (state === 'live' || state === 'condemned'))
+      remembered.set(key, facts)
     return facts
   }
 

@@ -38,7 +38,8 @@ export async function findExpired(
     if (subject !== undefined && references.manifests.has(subject)) continue
     const stored = await readManifest(objects, name, digest)
     const at = stored?.record.at
-    if (at !== undefined && Date.parse(at) + untaggedDays * dayMs < Date.now()) manifests.push(digest)
+    if (at !== undefined && Date.parse(at) + untaggedDays * dayMs < Date.now())
+      manifests.push(digest)
   }
   return { tags: [...expired], manifests }
 }

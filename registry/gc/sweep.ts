@@ -197,7 +197,11 @@ async function sweepBlobs(
 async function isOrphan(
   objects: ObjectStore,
   key: string,
-  { digest, name, nonce }: { readonly digest: Digest; readonly name: string; readonly nonce: string },
+  {
+    digest,
+    name,
+    nonce,
+  }: { readonly digest: Digest; readonly name: string; readonly nonce: string },
 ): Promise<boolean> {
   const link = await readVersioned(objects, linkRecord, keys.link(name, digest))
   if (link?.record.nonce === nonce && link.record.state !== 'dead') return false

@@ -125,7 +125,8 @@ export function createEndpoint(
     }
     if (waiting.length >= mostQueued) {
       metrics.ended(settings.name, 'dropped', 1)
-      if (!isFull) log.error({ webhook: settings.name }, 'too many events wait; new ones are dropped')
+      if (!isFull)
+        log.error({ webhook: settings.name }, 'too many events wait; new ones are dropped')
       isFull = true
       return false
     }

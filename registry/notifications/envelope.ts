@@ -35,7 +35,10 @@ export function toSentEvent(
       repository,
       fromRepository,
       tag,
-      url: request && mediaType !== undefined ? `${request.scheme}://${request.host}${path}` : undefined,
+      url:
+        request && mediaType !== undefined
+          ? `${request.scheme}://${request.host}${path}`
+          : undefined,
     },
     request: request && {
       id: request.id,

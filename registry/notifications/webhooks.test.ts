@@ -24,7 +24,8 @@ async function open(
 ) {
   const metrics = new Registry()
   const deps = { objects, log, metrics: createWebhookMetrics(metrics), ...limits, ...more }
-  return { webhooks: await openWebhooks(settings, deps), metrics }
+  const webhooks = await openWebhooks(settings, deps)
+  return { webhooks, metrics, [Symbol.asyncDispose]: () => webhooks[Symbol.asyncDispose]() }
 }
 
 const push = (repository: string) => ({ action: 'push', target: { repository } }) as const
@@ -40,8 +41,8 @@ describe('a webhook', () => {
       actions: ['push', 'mount'],
       repositories: ['r/**', 'one'],
     })
-    const { webhooks } = await open(store.objects, [settings])
-    await using _closing = webhooks
+    await using opened = await open(store.objects, [settings])
+    const { webhooks } = opened
     webhooks.emit(push('other'))
     webhooks.emit({ action: 'delete', target: { repository: 'r/x' } })
     webhooks.emit({ action: 'mount', target: { repository: 'one' } })
@@ -55,8 +56,8 @@ describe('a webhook', () => {
   it('gets what it refused again, in order, and nothing twice', async () => {
     await using receiver = await startWebhookReceiver()
     await using store = await openTempStore()
-    const { webhooks, metrics } = await open(store.objects, [settingsFor(receiver.url)])
-    await using _closing = webhooks
+    await using opened = await open(store.objects, [settingsFor(receiver.url)])
+    const { webhooks, metrics } = opened
     receiver.answer(503)
     for (const name of numbered(5)) webhooks.emit(push(name))
     await expect.poll(() => receiver.requests.length).toBeGreaterThan(2)
@@ -70,8 +71,8 @@ describe('a webhook', () => {
   it.each([301, 400, 404])('is tried again where it answers %i', async (status) => {
     await using receiver = await startWebhookReceiver()
     await using store = await openTempStore()
-    const { webhooks } = await open(store.objects, [settingsFor(receiver.url)])
-    await using _closing = webhooks
+    await using opened = await open(store.objects, [settingsFor(receiver.url)])
+    const { webhooks } = opened
     receiver.answer(status)
     webhooks.emit(push('r/1'))
     await expect.poll(() => receiver.requests.length).toBeGreaterThan(1)
@@ -82,10 +83,10 @@ describe('a webhook', () => {
   it('that is full gets no more, and the events before are kept', async () => {
     await using receiver = await startWebhookReceiver()
     await using store = await openTempStore()
-    const { webhooks, metrics } = await open(store.objects, [settingsFor(receiver.url)], {
+    await using opened = await open(store.objects, [settingsFor(receiver.url)], {
       mostQueued: 3,
     })
-    await using _closing = webhooks
+    const { webhooks, metrics } = opened
     receiver.answer('never')
     for (const name of numbered(10)) webhooks.emit(push(name))
     expect(await metrics.metrics()).toContain('dvcr_webhook_events_waiting{webhook="ci"} 3')
@@ -102,8 +103,8 @@ describe('events that are not delivered', () => {
     for (const name of numbered(20)) first.webhooks.emit(push(name))
     await first.webhooks[Symbol.asyncDispose]()
     receiver.answer(200)
-    const { webhooks } = await open(store.objects, [settingsFor(receiver.url)])
-    await using _closing = webhooks
+    await using opened = await open(store.objects, [settingsFor(receiver.url)])
+    const { webhooks } = opened
     await expect.poll(() => names(receiver.events())).toEqual(numbered(20))
     const left = () => store.objects.list('v1/events/queue/', {})
     await expect.poll(left).toEqual([])
@@ -122,8 +123,8 @@ describe('events that are not delivered', () => {
     ] as const) {
       await killed.save({ endpoint, id, event: { ...event, target: { repository: `r/${id}` } } })
     }
-    const { webhooks } = await open(objects, [settingsFor(receiver.url)])
-    await using _closing = webhooks
+    await using opened = await open(objects, [settingsFor(receiver.url)])
+    const { webhooks } = opened
     expect(receiver.events()).toEqual([])
     await expect.poll(() => names(receiver.events())).toEqual(['r/1'])
     // For a process that knows that receiver.
@@ -136,11 +137,9 @@ describe('events that are not delivered', () => {
     await using store = await openTempStore()
     receiver.answer('never')
     const settings = [settingsFor(receiver.url)]
-    const one = await open(store.objects, settings)
-    await using _one = one.webhooks
+    await using one = await open(store.objects, settings)
     one.webhooks.emit(push('r/1'))
-    const two = await open(store.objects, settings)
-    await using _two = two.webhooks
+    await using two = await open(store.objects, settings)
     await sleep(1000)
     expect(await two.metrics.metrics()).toContain('dvcr_webhook_events_waiting{webhook="ci"} 0')
   })
@@ -149,8 +148,8 @@ describe('events that are not delivered', () => {
     await using receiver = await startWebhookReceiver()
     await using store = await openTempStore()
     receiver.answer('never')
-    const { webhooks } = await open(store.objects, [settingsFor(receiver.url)])
-    await using _closing = webhooks
+    await using opened = await open(store.objects, [settingsFor(receiver.url)])
+    const { webhooks } = opened
     for (const name of numbered(5)) webhooks.emit(push(name))
     await webhooks.apply([])
     expect(await store.objects.list('v1/events/queue/', {})).toEqual([])
@@ -161,8 +160,8 @@ describe('events that are not delivered', () => {
     await using changed = await startWebhookReceiver()
     await using store = await openTempStore()
     old.answer(500)
-    const { webhooks } = await open(store.objects, [settingsFor(old.url)], { firstPauseMs: 60_000 })
-    await using _closing = webhooks
+    await using opened = await open(store.objects, [settingsFor(old.url)], { firstPauseMs: 60_000 })
+    const { webhooks } = opened
     webhooks.emit(push('r/1'))
     await expect.poll(() => old.requests.length).toBe(1)
     await webhooks.apply([settingsFor(changed.url)])

@@ -101,7 +101,9 @@ export async function openWebhooks(
     apply,
     async [Symbol.asyncDispose]() {
       clearInterval(renewing)
-      await Promise.all([...receivers.values()].map(({ endpoint }) => endpoint[Symbol.asyncDispose]()))
+      await Promise.all(
+        [...receivers.values()].map(({ endpoint }) => endpoint[Symbol.asyncDispose]()),
+      )
       if (isOpen) await store.release()
     },
   }

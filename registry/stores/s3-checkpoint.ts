@@ -26,7 +26,7 @@ const s3Record = z.object({
   segments: z.array(segmentRecord),
   /** What follows the parts, up to the offset. */
   tails: z.array(tailRecord),
-  /** Names of tails that nobody needs once a later checkpoint is recorded. */
+  /** Names of tails that nobody needs once something later is recorded. */
   old: z.array(z.string()),
   /** There may be objects of tails, also such as no checkpoint names. */
   hasTails: z.boolean(),

@@ -26,12 +26,15 @@ export interface S3Settings {
 export interface Patience {
   /** A small request may take so long, a large one be without progress. */
   readonly idleMs: number
+  /** Putting ten thousand parts together may take S3 minutes without a byte. */
+  readonly completingMs: number
   /** Waits between attempts; each is varied by half. */
   readonly retryDelaysMs: readonly number[]
 }
 
 export const patience: Patience = {
   idleMs: 20_000,
+  completingMs: 15 * 60 * 1000,
   retryDelaysMs: [100, 300, 900, 2_000, 4_000, 4_000, 4_000],
 }
 
@@ -54,6 +57,7 @@ export interface CallOptions {
 /** One bucket, and how it is asked. */
 export interface S3 extends Disposable {
   readonly client: S3Client
+  readonly patience: Patience
   readonly bucket: string
   /** Not one of the servers that speak the same protocol. */
   readonly isAws: boolean
@@ -83,6 +87,7 @@ export function createS3(settings: S3Settings, limits: Patience): S3 {
   const root = settings.prefix === '' ? '' : `${settings.prefix}/`
   return {
     client,
+    patience: limits,
     bucket: settings.bucket,
     isAws:
       settings.endpoint === undefined || /\.amazonaws\.com(?:\.cn)?\/?$/.test(settings.endpoint),

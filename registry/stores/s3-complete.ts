@@ -10,9 +10,6 @@ import type { SegmentRecord } from './s3-checkpoint.ts'
 import type { S3 } from './s3-client.ts'
 import { isRefusedCondition, isS3Error, NoAnswerError } from './s3-errors.ts'
 
-/** Putting ten thousand parts together may take S3 minutes without a byte. */
-const completingMs = 15 * 60 * 1000
-
 /** A multipart upload on its way. */
 export interface UploadPlace {
   readonly key: string
@@ -103,7 +100,7 @@ export function completeUpload(
         throw error
       }
     },
-    { idleMs: completingMs },
+    { idleMs: s3.patience.completingMs },
   )
 }
 

@@ -87,7 +87,10 @@ export function createPipeline(from: Checkpoint, parts: PipelineParts): Pipeline
 
   const record = createShared(async () => {
     const checkpoint = describe()
+    const { superseded } = tails
     await segments.recording(() => parts.record(checkpoint))
+    tails.removed(superseded)
+    remove(superseded)
     recorded = Math.max(recorded, checkpoint.offset)
     background.changed()
   })
@@ -217,7 +220,6 @@ export function createPipeline(from: Checkpoint, parts: PipelineParts): Pipeline
         await background.until(() => queue.length === 0 && storing.size === 0)
         move({ offset: end, state: await hash?.state(), tails: tails.chain })
         tails.checkpoint()
-        remove(tails.garbage())
         recorded = end
         return describe()
       }),

@@ -5,7 +5,7 @@ import { Agent, request } from 'undici'
 import { CodedError } from '../../core/errors.ts'
 import type { ByteRange } from '../../core/registry.ts'
 import { pause } from '../../core/retry.ts'
-import { clientConfig, trust, type Patience, type S3, type S3Settings } from './s3-client.ts'
+import { clientConfig, trust, type S3, type S3Settings } from './s3-client.ts'
 import { NoAnswerError, toStorageError } from './s3-errors.ts'
 import { getBySocket, type Answer } from './s3-socket.ts'
 
@@ -36,7 +36,7 @@ export interface S3Reader extends AsyncDisposable {
 }
 
 /** Reads by plain HTTP on signed URLs: the SDK's streams take several times the work. */
-export function createS3Reader(s3: S3, settings: S3Settings, limits: Patience): S3Reader {
+export function createS3Reader(s3: S3, settings: S3Settings): S3Reader {
   const agent = new Agent({ connect: { timeout: 5_000, ...trust(settings.ca) } })
   const { publicEndpoint } = settings
   const publicClient =
@@ -58,7 +58,7 @@ export function createS3Reader(s3: S3, settings: S3Settings, limits: Patience): 
       range: `bytes=${range.start}-${range.end - 1}`,
       ...(etag === undefined ? {} : { 'if-match': etag }),
     }
-    const options = { headers, signal, idleMs: limits.idleMs }
+    const options = { headers, signal, idleMs: s3.patience.idleMs }
     const isLong = range.end - range.start >= socketBytes
     return isLong && url.protocol === 'http:'
       ? getBySocket(url, options)
@@ -108,7 +108,7 @@ export function createS3Reader(s3: S3, settings: S3Settings, limits: Patience): 
         }
         if (position >= end) return
         breaks = position > before ? 0 : breaks + 1
-        const delayMs = limits.retryDelaysMs[breaks]
+        const delayMs = s3.patience.retryDelaysMs[breaks]
         if (delayMs === undefined) {
           const why = broken instanceof Error ? broken.message : 'the connection was closed'
           throw toStorageError(new NoAnswerError(why, { cause: broken }), `read ${key}`)

@@ -3,8 +3,9 @@ import type { S3Record } from './s3-checkpoint.ts'
 import type { Tail } from './s3-source.ts'
 
 /**
- * Which tail objects a writer still needs. One that a checkpoint names is kept until a later
- * checkpoint is recorded, which is known when the one after that is made.
+ * Which tail objects a writer still needs. One that a checkpoint names is kept until a later one is
+ * made, and then until this writer has recorded something: by that it knows that nobody has taken
+ * over from the earlier one.
  */
 export interface Tails {
   /** What follows the parts, in order. */
@@ -19,10 +20,14 @@ export interface Tails {
   takeAll(): readonly Tail[]
   /** They are part of something larger that is stored. */
   consumed(tails: readonly Tail[]): void
-  /** Names of those that are not needed once what is recorded next is recorded. */
+  /** Names of those that are not needed by the last checkpoint, or only by it. */
   readonly old: readonly string[]
-  /** A checkpoint with the present chain is made; the one before it is recorded. */
+  /** Names of those that only checkpoints before the last one need. */
+  readonly superseded: readonly string[]
+  /** A checkpoint with the present chain is made. */
   checkpoint(): void
+  /** What was superseded is needed no more. */
+  removed(names: readonly string[]): void
   /** Goes back to the chain of a checkpoint. */
   rollback(to: readonly Tail[]): void
   /** Names of those that nobody needs any more, each answered once. */
@@ -36,9 +41,9 @@ export function createTails(from: S3Record): Tails {
   /** Neither consumed nor given up. */
   let live = new Set(chain)
   let named = namesOf(chain)
-  /** Needed by the last checkpoint, and by the one before it. */
+  /** Needed by the last checkpoint only, and by earlier ones only. */
   let old: string[] = []
-  let older: readonly string[] = from.old
+  let superseded: readonly string[] = from.old
   let garbage: string[] = []
   let everUsed = from.hasTails
 
@@ -73,13 +78,18 @@ export function createTails(from: S3Record): Tails {
       for (const tail of tails) if (live.delete(tail)) drop(tail)
     },
     get old() {
-      return [...older, ...old]
+      return [...superseded, ...old]
+    },
+    get superseded() {
+      return superseded
     },
     checkpoint() {
-      garbage.push(...older)
-      older = old
+      superseded = [...superseded, ...old]
       old = []
       named = namesOf(chain)
+    },
+    removed(names) {
+      superseded = superseded.filter((name) => !names.includes(name))
     },
     rollback(to) {
       const kept = namesOf(to)
@@ -87,7 +97,7 @@ export function createTails(from: S3Record): Tails {
       live = new Set(to)
       chain = to
       old = old.filter((name) => !kept.has(name))
-      older = older.filter((name) => !kept.has(name))
+      superseded = superseded.filter((name) => !kept.has(name))
     },
     garbage() {
       const asked = garbage

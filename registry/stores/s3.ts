@@ -24,7 +24,7 @@ export async function openS3Store(
   { patience: limits = patience, limits: sizes = s3Limits }: S3StoreOptions = {},
 ): Promise<Storage> {
   const s3 = createS3(settings, limits)
-  const reader = createS3Reader(s3, settings, limits)
+  const reader = createS3Reader(s3, settings)
   const place = `s3://${settings.bucket}${settings.prefix === '' ? '' : `/${settings.prefix}`}`
   async function close(): Promise<void> {
     await reader[Symbol.asyncDispose]()

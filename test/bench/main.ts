@@ -3,6 +3,7 @@ import { benchImports, benchInputs, type BenchInput, type InputResult } from './
 import { parseSize } from '../../core/sizes.ts'
 import { importReport } from './import-report.ts'
 import { benchRegistries, scenarios, type Choice, type ScenarioResult } from './registry-bench.ts'
+import { s3Tools, type S3Tool } from '../fixtures/bench-servers.ts'
 import { registryReport } from './registry-report.ts'
 import { fullSize } from './registry-scenario.ts'
 import { writeReport } from './report.ts'
@@ -16,7 +17,8 @@ interface ImportFlags {
 }
 
 interface RegistryFlags {
-  readonly rounds: number
+  readonly rounds?: number
+  readonly s3Server: S3Tool
   readonly scenarios: readonly Choice[]
   readonly size: number
   readonly json?: boolean
@@ -49,12 +51,19 @@ bench
 bench
   .command('registry')
   .description('Push, pull and list, against the registries of the distribution project')
-  .option('--rounds <n>', 'turns of each contestant in each scenario', parseRounds, 3)
+  .option(
+    '--rounds <n>',
+    'turns of each contestant in each scenario (default: 3, of gc 5)',
+    parseRounds,
+  )
   .option(
     '--scenarios <list>',
     `some of ${everyScenario.map(nameOf).join(',')}; without -folder or -s3 both`,
     parseScenarios,
     everyScenario,
+  )
+  .addOption(
+    new Option('--s3-server <name>', 'what all store in, on S3').choices(s3Tools).default('minio'),
   )
   .option('--size <bytes>', 'the large blob; the rest shrinks with it', parseBlobSize, fullSize)
   .option('--json', 'print every measurement as JSON')
@@ -87,8 +96,8 @@ async function benchRegistry({ json, write, ...options }: RegistryFlags): Promis
   }
   const report = await registryReport(results, options)
   const figures = results.map((result) => ({ name: nameOf(result), rounds: result.rounds }))
-  const { size, rounds } = options
-  console.log(json ? JSON.stringify({ size, rounds, figures }, undefined, 2) : report)
+  const { size, s3Server } = options
+  console.log(json ? JSON.stringify({ size, s3Server, figures }, undefined, 2) : report)
   if (write) await writeReport('registry', report)
 }
 

@@ -1,5 +1,7 @@
-import { buildBenchServers } from '../fixtures/bench-servers.ts'
+import { buildBenchServers, type S3Tool } from '../fixtures/bench-servers.ts'
+import { backup } from './registry-backup-scenario.ts'
 import { oneBlob, parallelPush, slowPush } from './registry-blob-scenarios.ts'
+import { collectGarbage } from './registry-gc-scenario.ts'
 import { jobs } from './registry-load-jobs.ts'
 import { startLoad, type Load } from './registry-load.ts'
 import { manyTags } from './registry-manifest-scenarios.ts'
@@ -15,6 +17,8 @@ export const scenarios: readonly Scenario[] = [
   resumeElsewhere,
   chunkedPush,
   manyTags,
+  collectGarbage,
+  backup,
 ]
 
 /** What one contestant measured in one round; nothing where it failed. */
@@ -32,7 +36,10 @@ export interface Choice {
 
 export interface RegistryBenchOptions {
   readonly chosen: readonly Choice[]
-  readonly rounds: number
+  /** Of every scenario; what each says itself where it is missing. */
+  readonly rounds?: number
+  /** The S3 server that all store in. */
+  readonly s3Server: S3Tool
   /** Bytes of the large blob. */
   readonly size: number
   readonly signal: AbortSignal
@@ -40,6 +47,7 @@ export interface RegistryBenchOptions {
   readonly log: (line: string) => void
 }
 
+const usualRounds = 3
 const warmUpBytes = 64 * 2 ** 20
 
 /**
@@ -49,13 +57,14 @@ const warmUpBytes = 64 * 2 ** 20
 export async function* benchRegistries(
   options: RegistryBenchOptions,
 ): AsyncGenerator<ScenarioResult> {
-  await buildBenchServers()
+  await buildBenchServers(options.s3Server)
   await using load = startLoad()
   for (const { scenario, storage } of options.chosen) {
     const rounds: RegistryRound[] = []
-    for (let round = 1; round <= options.rounds; round++) {
+    const count = options.rounds ?? scenario.rounds ?? usualRounds
+    for (let round = 1; round <= count; round++) {
       const figures = new Map<Contestant, Figures>()
-      for (const contestant of contestants) {
+      for (const contestant of scenario.contestants ?? contestants) {
         options.signal.throwIfAborted()
         const label = `${scenario.name}-${storage}, round ${round}, ${contestant}`
         const verify = round === 1
@@ -80,12 +89,14 @@ async function runTurn(turn: {
   readonly load: Load
   readonly size: number
   readonly verify: boolean
+  readonly s3Server: S3Tool
 }): Promise<Figures> {
-  const { scenario, storage, contestant, load, size, verify } = turn
-  await using site = await createSite(contestant, storage)
+  const { scenario, storage, contestant, load, size, verify, s3Server } = turn
+  const newSite = () => createSite(contestant, storage, s3Server)
+  await using site = await newSite()
   const server = await site.start()
   await warmUp(server.url, load)
-  return await scenario.run({ contestant, storage, site, server, load, size, verify })
+  return await scenario.run({ contestant, storage, site, server, load, size, verify, newSite })
 }
 
 /** Ours compiles its code while it runs; the others get the same. */

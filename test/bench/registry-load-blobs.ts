@@ -20,12 +20,13 @@ export async function push({ count, ...args }: Args<'push'>) {
     contentOf(args.size, count === 1 ? args.seed : `${args.seed}-${index}`),
   )
   const started = performance.now()
-  const commits = await Promise.all(contents.map((content) => pushOne(content, args)))
+  const commits = await Promise.all(contents.map((content) => pushBlob(content, args)))
   const slowest = commits.reduce((a, b) => (b.commitMs > a.commitMs ? b : a))
   return { ms: performance.now() - started, ...slowest }
 }
 
-async function pushOne(
+/** Pushes one blob by POST, PATCH and PUT; what the PUT took. */
+export async function pushBlob(
   content: Content,
   { url, name, size, chunkBytes, bytesPerSecond }: Omit<Args<'push'>, 'count'>,
 ) {

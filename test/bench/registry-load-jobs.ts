@@ -9,6 +9,7 @@ export interface Job<Args, Result> {
 
 const repository = { url: z.string(), name: z.string() }
 const blob = { ...repository, size: z.number(), seed: z.string() }
+const images = { ...blob, from: z.number(), to: z.number() }
 const timed = z.object({ ms: z.number() })
 
 function defineJob<Args, Result>(
@@ -64,6 +65,28 @@ export const jobs = {
     'putManifests',
     z.object({ ...repository, from: z.number(), to: z.number(), connections: z.number() }),
     timed,
+  ),
+  /**
+   * Pushes the images [from, to), each of one layer of `size` bytes, a config that is there and a
+   * manifest with a tag of its own, until `stopImages`; answers when each was complete, in order.
+   */
+  pushImages: defineJob(
+    'pushImages',
+    z.object({ ...images, connections: z.number() }),
+    z.object({ at: z.array(z.number()) }),
+  ),
+  /** No image is begun after it; `pushImages` answers when those at work are complete. */
+  stopImages: defineJob('stopImages', z.object({}), z.object({})),
+  /** How many of the images lack something: their tag or their layer. */
+  countLostImages: defineJob('countLostImages', z.object(images), z.object({ lost: z.number() })),
+  /**
+   * Looks at the first `count` blobs of `registry-seeded-blobs.ts`: kept ones that are gone or
+   * have other bytes, and garbage that is still there.
+   */
+  countSeeded: defineJob(
+    'countSeeded',
+    z.object({ url: z.string(), count: z.number() }),
+    z.object({ lost: z.number(), left: z.number() }),
   ),
   headBlobs: defineJob(
     'headBlobs',

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { prepare, push, pull, pushHalf, resume } from './registry-load-blobs.ts'
+import { countLostImages, countSeeded, pushImages, stopImages } from './registry-load-images.ts'
 import { jobs, type Job } from './registry-load-jobs.ts'
 import {
   headBlobs,
@@ -22,6 +23,10 @@ const handlers = new Map([
   on(jobs.startPolling, startPolling),
   on(jobs.stopPolling, stopPolling),
   on(jobs.putManifests, putManifests),
+  on(jobs.pushImages, pushImages),
+  on(jobs.stopImages, stopImages),
+  on(jobs.countLostImages, countLostImages),
+  on(jobs.countSeeded, countSeeded),
   on(jobs.headBlobs, headBlobs),
   on(jobs.listTags, listTags),
 ])

@@ -2,6 +2,7 @@ import { Pool } from 'undici'
 import type { z } from 'zod'
 import { contentOf } from './registry-content.ts'
 import type { jobs } from './registry-load-jobs.ts'
+import { expectStatus, inParallel } from './registry-load-requests.ts'
 
 type Args<Name extends keyof typeof jobs> = z.output<(typeof jobs)[Name]['args']>
 
@@ -99,44 +100,4 @@ export async function stopPolling({ fromAt, toAt }: Args<'stopPolling'>) {
   const maxMs = (some: readonly Poll[]): number => Math.max(0, ...some.map(({ ms }) => ms))
   const during = polls.filter(({ at, ms }) => at <= toAt && at + ms >= fromAt)
   return { maxMs: maxMs(during), maxEverMs: maxMs(polls) }
-}
-
-/** Milliseconds that `count` calls take with so many at a time, on connections that are open. */
-async function inParallel(
-  url: string,
-  { connections, count }: { readonly connections: number; readonly count: number },
-  call: (pool: Pool, index: number) => Promise<void>,
-): Promise<number> {
-  const pool = new Pool(url, { connections })
-  let next = 0
-  const work = async (): Promise<void> => {
-    while (next < count) await call(pool, next++)
-  }
-  try {
-    const ping = () => expectStatus(pool, 200, { method: 'GET', path: '/v2/' })
-    await Promise.all(Array.from({ length: connections }, ping))
-    const started = performance.now()
-    await Promise.all(Array.from({ length: connections }, work))
-    return performance.now() - started
-  } finally {
-    await pool.destroy()
-  }
-}
-
-async function expectStatus(
-  pool: Pool,
-  status: number,
-  request: {
-    readonly method: 'GET' | 'HEAD' | 'PUT'
-    readonly path: string
-    readonly headers?: Record<string, string>
-    readonly body?: string
-  },
-) {
-  const { statusCode, headers, body } = await pool.request(request)
-  const text = await body.text()
-  if (statusCode === status) return { headers, body: text }
-  throw new Error(
-    `${request.method} ${request.path} was answered ${statusCode}, not ${status}: ${text}`,
-  )
 }

@@ -1,29 +1,32 @@
 import { readlink } from 'node:fs/promises'
+import type { S3Tool } from '../fixtures/bench-servers.ts'
 import { goTool } from '../fixtures/go-tools.ts'
 import type { RegistryRound, ScenarioResult } from './registry-bench.ts'
 import { formatSize, type Gate, type Unit } from './registry-scenario.ts'
-import { contestants, type Contestant, type Storage } from './registry-sites.ts'
+import { contestants, type Contestant } from './registry-sites.ts'
 import { describeMachine, median, table, verdict, versionOf } from './report.ts'
 
-const storageNames = {
-  folder: 'On a folder',
-  s3: 'On the S3 server',
-} as const satisfies Record<Storage, string>
+const s3Names = { minio: 'MinIO', versitygw: 'versitygw' } as const satisfies Record<S3Tool, string>
 
 /** Markdown: a table for each storage, and the machine. */
 export async function registryReport(
   results: readonly ScenarioResult[],
-  { size, rounds }: { readonly size: number; readonly rounds: number },
+  { size, s3Server }: { readonly size: number; readonly s3Server: S3Tool },
 ): Promise<string> {
   // Some builds of these two do not know their version; the links to them do.
-  const pinned = (['distribution', 'versitygw'] as const).map(async (tool) => {
+  const pinned = (['distribution', s3Server] as const).map(async (tool) => {
     return `${tool} ${(await readlink(goTool(tool))).split('-v')[1]}`
   })
   const versions = await Promise.all([versionOf('docker-registry'), ...pinned])
-  const said = `Large blob ${formatSize(size)}, ${rounds} ${rounds === 1 ? 'round' : 'rounds'}, medians. ${describeMachine(versions)}.`
+  const said = `Large blob ${formatSize(size)}, medians. ${describeMachine(versions)}.`
   const parts = (['folder', 's3'] as const).flatMap((storage) => {
     const some = results.filter((result) => result.storage === storage)
-    return some.length === 0 ? [] : [`### ${storageNames[storage]}`, storageTable(some, size)]
+    return some.length === 0
+      ? []
+      : [
+          `### On ${storage === 'folder' ? 'a folder' : s3Names[s3Server]}`,
+          storageTable(some, size),
+        ]
   })
   return [said, ...parts].join('\n\n')
 }
@@ -31,14 +34,17 @@ export async function registryReport(
 function storageTable(results: readonly ScenarioResult[], size: number): string {
   const head = ['', 'dvcr', 'distribution v3', 'docker-registry', 'dvcr ÷ v3', 'gate', '']
   const rows = results.flatMap(({ scenario, storage, rounds }) => [
-    [`**${scenario.title(size)}**`, '', '', '', '', '', ''],
+    [`**${scenario.title(size)}** (${countRounds(rounds.length)})`, '', '', '', '', '', ''],
     ...Object.entries(scenario.metrics).map(([key, { label, unit, gates }]) => {
-      const own = figure(rounds, 'dvcr', key)
+      const own = figure(rounds, 'dvcr', key, unit)
       const share = ratio(rounds, key)
       const gate = gates?.[storage]
       return [
         label,
-        ...contestants.map((who) => format(figure(rounds, who, key), unit)),
+        ...contestants.map((who) => {
+          const takesPart = (scenario.contestants ?? contestants).includes(who)
+          return takesPart ? format(figure(rounds, who, key, unit), unit) : ''
+        }),
         share === undefined ? '' : `${share.toFixed(2)}×`,
         gate ? wanted(gate, unit) : '',
         gate ? verdict(isMet(gate, own, share)) : '',
@@ -48,14 +54,21 @@ function storageTable(results: readonly ScenarioResult[], size: number): string 
   return table(head, rows)
 }
 
-/** The median of the rounds in which it did not fail. */
+const countRounds = (rounds: number): string => `${rounds} ${rounds === 1 ? 'round' : 'rounds'}`
+
+/**
+ * The median of the rounds in which it did not fail; ours may not fail in any. Of things that must
+ * not be there the most of any round.
+ */
 function figure(
   rounds: readonly RegistryRound[],
   who: Contestant,
   key: string,
+  unit: Unit,
 ): number | undefined {
   const values = rounds.flatMap((round) => round[who]?.[key] ?? [])
-  return values.length === 0 ? undefined : median(values)
+  if (values.length === 0 || (who === 'dvcr' && values.length < rounds.length)) return undefined
+  return unit === 'things' ? Math.max(...values) : median(values)
 }
 
 /** Ours to distribution's: paired within a round, then the median. */
@@ -80,6 +93,7 @@ function isMet(gate: Gate, own = Number.NaN, share = Number.NaN): boolean {
 
 function format(value: number | undefined, unit: Unit): string {
   if (value === undefined) return 'fails'
+  if (unit === 'things') return String(value)
   const digits = Math.abs(value) < 10 ? 2 : value < 100 ? 1 : 0
   return unit === '×' ? `${value.toFixed(2)}×` : `${value.toFixed(digits)} ${unit}`
 }

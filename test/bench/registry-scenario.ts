@@ -3,7 +3,7 @@ import type { Load } from './registry-load.ts'
 import type { Contestant, Site, Storage } from './registry-sites.ts'
 
 /** The unit says whether more is better: for speeds it is. */
-export type Unit = 'MB/s' | '/s' | 'ms' | 's/GiB' | 's' | 'MiB' | '×'
+export type Unit = 'MB/s' | '/s' | 'ms' | 's/GiB' | 's' | 'MiB' | '×' | '%' | 'things'
 
 /** What ours must reach: a share of what distribution v3 has, or a figure. */
 export type Gate =
@@ -29,6 +29,8 @@ export interface Turn {
   readonly size: number
   /** True once for each contestant: then what was stored is also compared. */
   readonly verify: boolean
+  /** A further place of the contestant, with nothing in it; the caller disposes it. */
+  newSite(): Promise<Site>
 }
 
 /** Measured figures by the key of their metric. */
@@ -39,6 +41,10 @@ export interface Scenario<Key extends string = string> {
   /** What is done, with the sizes that `size` leads to. */
   readonly title: (size: number) => string
   readonly storages: readonly Storage[]
+  /** Who can do it at all; all of them unless said. */
+  readonly contestants?: readonly Contestant[]
+  /** Turns that its gates are for; three unless said. */
+  readonly rounds?: number
   readonly metrics: Readonly<Record<Key, Metric>>
   run(turn: Turn): Promise<Figures<Key>>
 }

@@ -130,7 +130,7 @@ const endpoints: readonly [Make, ...Make[]] = [
 
 /** A manifest of known blobs; wild ones are damaged, as JSON still. */
 export function someManifest(known: Known, dice: Dice): Buffer {
-  const usual = <T>(value: T, others: readonly [unknown, ...unknown[]]): unknown =>
+  const usual = (value: unknown, others: readonly [unknown, ...unknown[]]): unknown =>
     !dice.isWild() || dice.chance(0.9) ? value : dice.pick(others)
   const [config, layer] = [dice.pick(known.blobs), dice.pick(known.blobs)].map((bytes) => ({
     mediaType: 'application/x',

@@ -75,7 +75,7 @@ const oddText = [
   'undefined',
   '__proto__',
   'constructor',
-  "'\"<>",
+  '\'"<>',
   '${1}',
   '0',
   '-1',
@@ -109,9 +109,10 @@ export function perhaps(text: string, dice: Dice): string {
 
 export function someDigest(known: Known, dice: Dice): string {
   const bytes = dice.pick([...known.blobs, ...known.manifests])
-  const text = dice.isWild() && dice.chance(0.2)
-    ? `sha256:${dice.bytes(32).toString('hex')}`
-    : digestOf(bytes, dice.chance(0.3) ? 'sha512' : 'sha256')
+  const text =
+    dice.isWild() && dice.chance(0.2)
+      ? `sha256:${dice.bytes(32).toString('hex')}`
+      : digestOf(bytes, dice.chance(0.3) ? 'sha512' : 'sha256')
   return perhaps(text, dice)
 }
 
@@ -189,15 +190,15 @@ export function someQuery(known: Known, dice: Dice): string {
   if (dice.chance(0.5)) return ''
   const pairs = Array.from({ length: 1 + dice.below(3) }, () => {
     const key = dice.pick(queryKeys)
-    const value = {
+    const values: Readonly<Record<string, string>> = {
       digest: someDigest(known, dice),
       mount: someDigest(known, dice),
       from: dice.pick(known.names),
       tag: dice.pick(known.tags),
       last: dice.pick(known.tags),
       'digest-algorithm': dice.pick(['sha256', 'sha512', 'md5']),
-    }[String(key)]
-    return `${perhaps(key, dice)}=${perhaps(value ?? dice.pick(['1', '0', '100', 'x']), dice)}`
+    }
+    return `${perhaps(key, dice)}=${perhaps(values[key] ?? dice.pick(['1', '0', '100', 'x']), dice)}`
   })
   return `?${pairs.join('&')}`
 }

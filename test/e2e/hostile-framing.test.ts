@@ -104,4 +104,6 @@ describe('what is no request', () => {
   })
 })
 
-it('all of it has left the server as it was', () => target.expectUntouched())
+it('all of it has left the server as it was', async () => {
+  expect(await target.damage()).toEqual([])
+})

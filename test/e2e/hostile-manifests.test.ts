@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { digest, startHostileTarget, type HostileTarget } from './hostile-target.ts'
+import type { RawAnswer } from './raw-http.ts'
 
 const manifestType = 'application/vnd.oci.image.manifest.v1+json'
 
@@ -8,6 +9,12 @@ beforeAll(async () => {
   target = await startHostileTarget()
 })
 afterAll(() => target[Symbol.asyncDispose]())
+
+function put(body: string): Promise<RawAnswer> {
+  const length = Buffer.byteLength(body, 'latin1')
+  const headers = `content-type: ${manifestType}\r\ncontent-length: ${length}\r\n`
+  return target.ask({ method: 'PUT', path: '/v2/a/manifests/x', headers, body })
+}
 
 describe('a manifest', () => {
   const base = {
@@ -49,35 +56,27 @@ describe('a manifest', () => {
     ['with a media type that is another', JSON.stringify({ ...base, mediaType: 'text/html' })],
     ['with annotations that are no text', JSON.stringify({ ...base, annotations: { a: {} } })],
     ['with a subject that is none', JSON.stringify({ ...base, subject: { digest: '../../x' } })],
-    ['of 10 MB', () => JSON.stringify({ ...base, annotations: { a: 'x'.repeat(10_000_000) } })],
-    [
-      'of 50,000 layers',
-      () =>
-        JSON.stringify({ ...base, layers: Array.from({ length: 25_000 }, () => base.layers[0]) }),
-    ],
-  ])('that is %s is answered sanely', async (what, body) => {
-    const text = typeof body === 'string' ? body : body()
-    const length = Buffer.byteLength(text, 'latin1')
-    const headers = `content-type: ${manifestType}\r\ncontent-length: ${length}\r\n`
-    const status = await target.statusOf({
-      method: 'PUT',
-      path: '/v2/a/manifests/x',
-      headers,
-      body: text,
-    })
-    if (what === 'of 10 MB') expect(status).toBe(413)
-    else expect([400, 404, 413, 201]).toContain(status)
-    await fetch(`${target.server.url}/v2/a/manifests/x`, { method: 'DELETE' })
+  ])('that is %s is refused', async (_what, body) => {
+    const answer = await put(typeof body === 'string' ? body : body())
+    expect(answer.status).toBe(400)
+    expect(answer.body.toString()).toMatch(/"code":"(?:MANIFEST|DIGEST)_INVALID"/)
   })
 
-  it('that is damaged is refused for what it is', async () => {
-    for (const body of ['', '{', 'null', '[]', withLayer('x')]) {
-      const headers = `content-type: ${manifestType}\r\ncontent-length: ${body.length}\r\n`
-      const answer = await target.ask({ method: 'PUT', path: '/v2/a/manifests/x', headers, body })
-      expect([body, answer.status]).toEqual([body, 400])
-      expect(answer.body.toString()).toContain('MANIFEST_INVALID')
-    }
+  it('of 10 MB is refused', async () => {
+    const annotations = { a: 'x'.repeat(10_000_000) }
+    const { status } = await put(JSON.stringify({ ...base, annotations }))
+    expect(status).toBe(413)
+  })
+
+  it('of very many layers is taken as long as it is not too large', async () => {
+    const layers = Array.from({ length: 25_000 }, () => base.layers[0])
+    const { status } = await put(JSON.stringify({ ...base, layers }))
+    expect(status).toBe(201)
+    const url = `${target.server.url}/v2/a/manifests/x`
+    expect((await fetch(url, { method: 'DELETE' })).status).toBe(202)
   })
 })
 
-it('all of it has left the server as it was', () => target.expectUntouched())
+it('all of it has left the server as it was', async () => {
+  expect(await target.damage()).toEqual([])
+})

@@ -135,13 +135,15 @@ describe('a range', () => {
         path: `/v2/a/blobs/${digest}`,
         headers: `range: ${range}\r\n`,
       })
-      expect(answer.status).toBe(status)
-      if (status === 416) expect(answer.headers.get('content-range')).toBe('bytes */5000')
-      else expect(answer.body.equals(blob.subarray(start, end))).toBe(true)
-      if (status === 206) {
-        const sent = `bytes ${start}-${end - 1}/5000`
-        expect(answer.headers.get('content-range')).toBe(sent)
+      const contentRanges = {
+        200: undefined,
+        206: `bytes ${start}-${end - 1}/5000`,
+        416: 'bytes */5000',
       }
+      const contentRange = answer.headers.get('content-range')
+      expect([answer.status, contentRange]).toEqual([status, contentRanges[status]])
+      const isRight = status === 416 || answer.body.equals(blob.subarray(start, end))
+      expect(isRight).toBe(true)
     },
   )
 
@@ -199,4 +201,6 @@ describe('a query', () => {
   })
 })
 
-it('all of it has left the server as it was', () => target.expectUntouched())
+it('all of it has left the server as it was', async () => {
+  expect(await target.damage()).toEqual([])
+})

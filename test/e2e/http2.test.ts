@@ -62,7 +62,11 @@ async function answerTo(stream: ClientHttp2Stream): Promise<Answer> {
   const [headers]: Record<string, unknown>[] = await once(stream, 'response')
   const chunks: Buffer[] = []
   for await (const chunk of stream) chunks.push(chunk)
-  return { status: Number(headers?.[':status']), headers: headers ?? {}, body: Buffer.concat(chunks) }
+  return {
+    status: Number(headers?.[':status']),
+    headers: headers ?? {},
+    body: Buffer.concat(chunks),
+  }
 }
 
 function send(via: ClientHttp2Session, method: string, path: string, body?: Uint8Array) {
@@ -116,7 +120,10 @@ async function keptBytes(via: ClientHttp2Session, path: string): Promise<number>
 describe.each<HttpVersion>(versions)('over HTTP/%s', (version) => {
   it('256 MiB are pushed and pulled', async () => {
     const start = ['-X', 'POST', '-D', '-', '-o', join(folder, 'none')]
-    const { body: head } = await server.curl(version, [...start, `${server.url}/v2/a/blobs/uploads/`])
+    const { body: head } = await server.curl(version, [
+      ...start,
+      `${server.url}/v2/a/blobs/uploads/`,
+    ])
     const [, location] = /^location: (\S+)/im.exec(head) ?? []
     const put = ['-T', big, '-H', 'Expect:', '-H', 'content-type: application/octet-stream']
     const pushed = await server.curl(version, [
@@ -154,7 +161,8 @@ describe.each<HttpVersion>(versions)('over HTTP/%s', (version) => {
     await writeFile(file, bytes)
     const ask = ['-X', 'POST', '--data-binary', `@${file}`, '-H', 'Expect: 100-continue']
     const type = ['-H', 'content-type: application/octet-stream']
-    const url = (name: string) => `${server.url}/v2/${name}/blobs/uploads/?digest=${digestOf(bytes)}`
+    const url = (name: string) =>
+      `${server.url}/v2/${name}/blobs/uploads/?digest=${digestOf(bytes)}`
     expect((await server.curl(version, [...ask, ...type, url('a')])).status).toBe(201)
     const refused = await server.curl(version, [...ask, ...type, url('UPPER')])
     expect(refused.status).toBe(400)

@@ -87,7 +87,8 @@ async function pushImage(name: string, tag: string, bytes: Buffer): Promise<stri
     const path = `/v2/${name}/manifests/${tag}`
     const put = await ask(path, { method: 'PUT', headers, body: new Uint8Array(image.bytes) })
     if (put?.status === 201) return image.digest
-    if (!busy(put)) throw new Error(`the manifest was answered ${put?.status}: ${await put?.text()}`)
+    if (!busy(put))
+      throw new Error(`the manifest was answered ${put?.status}: ${await put?.text()}`)
   }
 }
 
@@ -161,7 +162,11 @@ describe('three replicas on one bucket', () => {
     expect(sent - offset).toBeLessThanOrEqual(checkpointBytes)
     const rest = new Uint8Array(bytes.subarray(offset))
     const headers = { ...binary, 'content-range': `${offset}-${bytes.length - 1}` }
-    const resumed = await fetch(`${second.url}${location}`, { method: 'PATCH', headers, body: rest })
+    const resumed = await fetch(`${second.url}${location}`, {
+      method: 'PATCH',
+      headers,
+      body: rest,
+    })
     expect(resumed.status).toBe(202)
     const url = `${second.url}${location}?digest=${digestOf(bytes)}`
     expect((await fetch(url, { method: 'PUT' })).status).toBe(201)

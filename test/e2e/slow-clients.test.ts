@@ -107,7 +107,8 @@ describe('a body', () => {
   })
 
   it('of JSON must be there in time', async () => {
-    const addRoutes = (app: RegistryServer['app']) => void app.post('/echo', (request) => request.body)
+    const addRoutes = (app: RegistryServer['app']) =>
+      void app.post('/echo', (request) => request.body)
     await using server = await startRegistry({ ...limits, addRoutes })
     const socket = await connectTcp(server.port)
     socket.write(`POST /echo HTTP/1.1\r\n${host}content-type: application/json\r\n`)
@@ -169,7 +170,10 @@ describe('over HTTP/2', () => {
     const authority = await createAuthority(folder.path)
     const pair = await authority.issue('server')
     const log = createLog('silent')
-    using tls = await openTls({ ...pair, clientCa: undefined }, { log, clientCertificates: 'offered' })
+    using tls = await openTls(
+      { ...pair, clientCa: undefined },
+      { log, clientCertificates: 'offered' },
+    )
     await using server = await startRegistry({ tls, stallLimitMs: 300, floorSpeed: 10_000 })
     const via = connect(server.url, { rejectUnauthorized: false })
     const start = via.request({ ':method': 'POST', ':path': '/v2/a/blobs/uploads/' })

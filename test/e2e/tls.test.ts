@@ -86,8 +86,7 @@ describe('a server with a certificate', () => {
 
   it('shows in its metrics when the certificate ends', async () => {
     const { body } = await server.curl('2', [`${server.url}/metrics`])
-    const [, value] =
-      /^dvcr_tls_certificate_expiry_timestamp_seconds (\S+)$/m.exec(body) ?? []
+    const [, value] = /^dvcr_tls_certificate_expiry_timestamp_seconds (\S+)$/m.exec(body) ?? []
     expect(Number(value) * 1000).toBeGreaterThan(Date.now() + 24 * 60 * 60 * 1000)
     expect(Number(value) * 1000).toBeLessThan(Date.now() + 3 * 24 * 60 * 60 * 1000)
   })

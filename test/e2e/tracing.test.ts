@@ -1,4 +1,4 @@
-import { createServer } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import { json } from 'node:stream/consumers'
 import { expect, it } from 'vitest'
 import { z } from 'zod'
@@ -33,10 +33,11 @@ type Export = z.output<typeof exportSchema>
 /** A collector that keeps what it is sent. */
 async function startCollector() {
   const exports: Export[] = []
-  const server = createServer(async (request, response) => {
+  const receive = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     exports.push(exportSchema.parse(await json(request)))
     response.writeHead(200, { 'content-type': 'application/json' }).end('{}')
-  })
+  }
+  const server = createServer((request, response) => void receive(request, response))
   const endpoint = `http://127.0.0.1:${await listenOnLoopback(server)}`
   const resources = () => exports.flatMap(({ resourceSpans }) => resourceSpans)
   return {

@@ -55,7 +55,7 @@ async function pushImage(server: RunningServer, name: string, tag: string) {
 }
 
 const actionsOf = (receiver: WebhookReceiver) =>
-  receiver.events().map(({ action, target }) => `${action} ${String(target['tag'] ?? '-')}`)
+  receiver.events().map(({ action, target }) => `${action} ${target.tag ?? '-'}`)
 
 it('tells of pushes and deletes in the form of registry:2, signed', async () => {
   await using receiver = await startWebhookReceiver()
@@ -122,7 +122,10 @@ it('tells of imports and of what the image API changes', async () => {
   expect((await fetch(`${url}/v1/image/disk%3Atwo`, { method: 'DELETE' })).status).toBe(204)
   const expected = ['push latest', 'push two', 'delete two']
   await expect.poll(() => actionsOf(receiver)).toEqual(expected)
-  expect(receiver.events()[0]?.target).toMatchObject({ repository: 'disk', mediaType: manifestType })
+  expect(receiver.events()[0]?.target).toMatchObject({
+    repository: 'disk',
+    mediaType: manifestType,
+  })
 })
 
 it('neither slows nor fails a push where the receiver hangs, and loses nothing by a restart', async () => {
@@ -139,7 +142,8 @@ it('neither slows nor fails a push where the receiver hangs, and loses nothing b
     expect(await setup.server.stop()).toBe(0)
   }
   receiver.answer(200)
-  await using _again = await start(receiver.url, folder.path)
+  await using again = await start(receiver.url, folder.path)
+  expect(again.server.isRunning()).toBe(true)
   await expect.poll(() => receiver.events().length).toBe(15)
   const tags = actionsOf(receiver).filter((one) => !one.endsWith('-'))
   expect(tags).toEqual(['push v0', 'push v1', 'push v2', 'push v3', 'push v4'])

@@ -49,7 +49,10 @@ export function createInterleaving(choose: Choose): Interleaving {
       let calls = 0
       waiting = []
       for (const [name, act] of Object.entries(actors)) {
-        act().catch((error: unknown) => (failure ??= { error: new Error(`${name}: ${String(error)}`, { cause: error }) }))
+        act().catch(
+          (error: unknown) =>
+            (failure ??= { error: new Error(`${name}: ${String(error)}`, { cause: error }) }),
+        )
       }
       for (;;) {
         // Every promise that can go on has gone on: who is not waiting has ended.

@@ -32,7 +32,9 @@ export function createMemoryObjects(
     async listFolders(folder) {
       const rest = [...stored.keys()].filter((key) => key.startsWith(folder))
       const names = rest.map((key) => key.slice(folder.length).split('/'))
-      return [...new Set(names.filter(({ length }) => length > 1).map(([name = '']) => name))].sort()
+      return [
+        ...new Set(names.filter(({ length }) => length > 1).map(([name = '']) => name)),
+      ].sort()
     },
     async delete(key, condition) {
       if (condition && !holds(key, condition)) return false

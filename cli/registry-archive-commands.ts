@@ -5,7 +5,12 @@ import type { Writable } from 'node:stream'
 import { CodedError, hasErrno, toCodedError } from '../core/errors.ts'
 import { formatDuration, formatSize } from '../core/sizes.ts'
 import type { Bytes } from '../core/streams.ts'
-import { archiveIndex, parseEntryName, type ArchiveIndex, type LeftOut } from '../registry/admin/archive.ts'
+import {
+  archiveIndex,
+  parseEntryName,
+  type ArchiveIndex,
+  type LeftOut,
+} from '../registry/admin/archive.ts'
 import type { ImportReport } from '../registry/admin/import.ts'
 import { readTar } from '../registry/admin/tar-reader.ts'
 import { createLiveLine } from './live-line.ts'
@@ -143,7 +148,8 @@ export async function importCommand(
     }
   }
   line.end()
-  if (!report) throw new CodedError('TARGET_UNAVAILABLE', 'the server did not say how the import ended')
+  if (!report)
+    throw new CodedError('TARGET_UNAVAILABLE', 'the server did not say how the import ended')
   if (flags.json) terminal.stdout.write(json(report))
   else {
     const { repositories, tags, manifests, blobs, storedBlobs, storedBytes } = report

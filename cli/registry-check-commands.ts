@@ -55,7 +55,11 @@ function printSweep(report: SweepReport, out: CommandContext['terminal']['stdout
     `looked at ${plural(repositories, 'repository').replace('repositorys', 'repositories')}, ${plural(links, 'link')} and ${plural(blobs, 'blob')} in ${took}\n`,
   )
   const found = [
-    [report.unreferencedLinks, 'blobs that no manifest of their repository needs', report.unreferencedBytes],
+    [
+      report.unreferencedLinks,
+      'blobs that no manifest of their repository needs',
+      report.unreferencedBytes,
+    ],
     [report.unlinkedBlobs, 'blobs of no repository', report.unlinkedBytes],
     [report.expiredTags, 'tags that retention does not keep'],
     [report.expiredManifests, 'manifests that retention does not keep'],

@@ -125,7 +125,8 @@ export function createAdminClient(http: HttpClient): Admin {
       },
       async recount() {
         const options = { method: 'POST', accept: ok } as const
-        return (await call(z.object({ isExact: z.boolean() }), at('quotas/recount'), options)).isExact
+        return (await call(z.object({ isExact: z.boolean() }), at('quotas/recount'), options))
+          .isExact
       },
     },
   }

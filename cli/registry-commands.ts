@@ -37,7 +37,10 @@ export function addRegistryCommands(
   add('fsck', 'Verify that everything stored is as it must be, while the server serves')
     .option('--data-digests', 'also read all bytes of all blobs')
     .action(async (flags) => (await checks()).fsckCommand(flags, context))
-  add('scrub', 'Read all blobs again and take damaged ones out of service; goes on where it was left')
+  add(
+    'scrub',
+    'Read all blobs again and take damaged ones out of service; goes on where it was left',
+  )
     .option('--rate <bytes>', 'bytes per second', '100Mi')
     .option('--list', 'only show what was taken out of service')
     .option('--purge', 'delete the bytes of what was taken out of service')
@@ -53,8 +56,9 @@ export function addRegistryCommands(
     .action(async (flags) => (await archives()).importCommand(flags, context))
 
   const stores = async () => import('./registry-store-commands.ts')
-  add('ls [repository]', 'List repositories with their sizes, or the manifests of one')
-    .action(async (name, flags) => (await stores()).listCommand(name, flags, context))
+  add('ls [repository]', 'List repositories with their sizes, or the manifests of one').action(
+    async (name, flags) => (await stores()).listCommand(name, flags, context),
+  )
   add('rm <repository>', 'Delete a repository with all its images')
     .option('--yes', 'do not ask')
     .action(async (name, flags) => (await stores()).removeCommand(name, flags, context))

@@ -43,13 +43,15 @@ function printRepository(
   { manifests }: RepositoryDetail,
   out: CommandContext['terminal']['stdout'],
 ): void {
-  const rows = manifests.map(({ digest, tags, bytes, pushedAt, mediaType, artifactType, subject }) => [
-    tags.length > 0 ? tags.join(', ') : '-',
-    digest,
-    formatSize(bytes),
-    pushedAt,
-    `${typeOf(mediaType, artifactType)}${subject === undefined ? '' : ` of ${subject}`}`,
-  ])
+  const rows = manifests.map(
+    ({ digest, tags, bytes, pushedAt, mediaType, artifactType, subject }) => [
+      tags.length > 0 ? tags.join(', ') : '-',
+      digest,
+      formatSize(bytes),
+      pushedAt,
+      `${typeOf(mediaType, artifactType)}${subject === undefined ? '' : ` of ${subject}`}`,
+    ],
+  )
   writeTable(out, ['TAGS', 'MANIFEST', 'SIZE', 'PUSHED', 'TYPE'], rows)
 }
 

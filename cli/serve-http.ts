@@ -31,7 +31,7 @@ export async function openHttp(
     metrics.watchCertificate(() => tls.expiresAtS())
     reload.on([], () => tls.reload())
   }
-  const tracing = await startTracing(env, version)
+  const tracing = await startTracing(env, { version, log })
   if (tracing) owned.use(tracing)
   let logsAccess = settings.accessLog
   reload.on(['accessLog'], (changed) => (logsAccess = changed.accessLog))

@@ -13,6 +13,8 @@ export interface LockOptions {
   readonly beatMs?: number
   /** An owner out of sight that says nothing for so long is succeeded; 30 seconds unless said. */
   readonly silenceMs?: number
+  /** Called where it takes up to `silenceMs` to know whether that owner lives. */
+  readonly onListen?: (owner: LockOwner) => void
   /** Who this process says it is; itself but for tests. */
   readonly self?: LockOwner
 }
@@ -34,13 +36,13 @@ export interface Lock extends AsyncDisposable {
  * create a generation, and none is reused, so two that find the same dead owner cannot both win.
  */
 export async function acquireLock(folder: string, options: LockOptions): Promise<Lock> {
-  const { beatMs = 5000, silenceMs = 30_000 } = options
+  const { beatMs = 5000, silenceMs = 30_000, onListen = () => {} } = options
   await mkdir(folder, { recursive: true })
   const self = { ...(options.self ?? (await describeSelf())), beatMs }
   for (;;) {
     const [newest = 0] = await generations(folder)
     const current = newest > 0 ? await readOwner(folder, newest) : undefined
-    if (current && !(await isGone(folder, newest, { current, self, silenceMs }))) {
+    if (current && !(await isGone(folder, newest, { current, self, silenceMs, onListen }))) {
       throw locked(folder, newest, current)
     }
     const mine = newest + 1
@@ -56,7 +58,7 @@ export async function acquireLock(folder: string, options: LockOptions): Promise
       await rm(fileOf(folder, old), { force: true })
       await rm(beatOf(folder, old), { force: true })
     }
-    return keep(folder, mine, { ...options, beatMs, silenceMs, self })
+    return keep(folder, mine, { ...options, beatMs, silenceMs, self, onListen })
   }
 }
 
@@ -128,11 +130,15 @@ async function isGone(
     current,
     self,
     silenceMs,
-  }: { readonly current: LockOwner; readonly self: LockOwner; readonly silenceMs: number },
+    onListen,
+  }: Pick<Required<LockOptions>, 'self' | 'silenceMs' | 'onListen'> & {
+    readonly current: LockOwner
+  },
 ): Promise<boolean> {
   const judgement = await judgeOwner(folder, current, self)
   if (judgement !== 'unknown') return judgement === 'dead'
   if (current.beatMs === undefined) return false
+  onListen(current)
   const heard = await readBeat(folder, generation)
   // Only this process's own clock counts: those of two machines need not agree.
   const started = performance.now()

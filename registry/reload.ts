@@ -13,6 +13,11 @@ export interface Reload<Settings extends object> {
   run(): Promise<void>
 }
 
+interface Applier<Settings> {
+  readonly keys: readonly (keyof Settings)[]
+  readonly apply: (settings: Settings) => unknown
+}
+
 /**
  * Settings that change while the server runs. Settings that nobody applies are named in the log:
  * they need a restart.
@@ -21,8 +26,7 @@ export function createReload<Settings extends object>(
   running: Settings,
   { read, log }: { readonly read: () => Promise<Settings>; readonly log: Log },
 ): Reload<Settings> {
-  const appliers: { readonly keys: readonly (keyof Settings)[]; readonly apply: Apply }[] = []
-  type Apply = (settings: Settings) => unknown
+  const appliers: Applier<Settings>[] = []
   let working = Promise.resolve()
 
   async function reload(): Promise<void> {
@@ -41,11 +45,11 @@ export function createReload<Settings extends object>(
         log.error({ err: error, settings: keys }, `cannot apply new settings: ${String(reason)}`)
       }
     }
-    const known = new Set(appliers.flatMap(({ keys }) => keys))
+    const known = new Set<PropertyKey>(appliers.flatMap(({ keys }) => keys))
     const left = Object.entries(settings)
       .filter(([key, value]) => !isDeepStrictEqual(value, Reflect.get(running, key)))
       .map(([key]) => key)
-      .filter((key) => ![...known].map(String).includes(key))
+      .filter((key) => !known.has(key))
     log.info('settings reloaded')
     if (left.length > 0) log.warn({ settings: left }, 'these settings need a restart')
   }

@@ -1,4 +1,5 @@
 import type { Context } from '@opentelemetry/api'
+import type { Log } from '../core/log.ts'
 import type { RequestObserver } from './request-observer.ts'
 
 /** Spans of requests, on their way to a collector. */
@@ -19,16 +20,22 @@ const exportLimitMs = 3000
  */
 export async function startTracing(
   env: Readonly<Record<string, string | undefined>>,
-  version: string,
+  { version, log }: { readonly version: string; readonly log: Log },
 ): Promise<Tracing | undefined> {
   const endpoint = env['OTEL_EXPORTER_OTLP_TRACES_ENDPOINT'] ?? env['OTEL_EXPORTER_OTLP_ENDPOINT']
   if (endpoint === undefined || endpoint === '' || env['OTEL_SDK_DISABLED'] === 'true') {
     return undefined
   }
-  const { ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } = await import('@opentelemetry/api')
+  const { diag, DiagLogLevel, ROOT_CONTEXT, SpanKind, SpanStatusCode, trace } =
+    await import('@opentelemetry/api')
   const { BatchSpanProcessor, NodeTracerProvider } = await import('@opentelemetry/sdk-trace-node')
   const { OTLPTraceExporter } = await import('@opentelemetry/exporter-trace-otlp-http')
   const { resourceFromAttributes } = await import('@opentelemetry/resources')
+  const warn = (why: unknown): void =>
+    log.warn({ why: String(why).slice(0, 500) }, 'spans are lost on their way to the collector')
+  const ignore = (): void => {}
+  const logger = { error: warn, warn, info: ignore, debug: ignore, verbose: ignore }
+  diag.setLogger(logger, { logLevel: DiagLogLevel.WARN, suppressOverrideMessage: true })
   const provider = new NodeTracerProvider({
     resource: resourceFromAttributes({
       'service.name': env['OTEL_SERVICE_NAME'] ?? 'dvcr',
@@ -72,13 +79,13 @@ export async function startTracing(
     },
     async [Symbol.asyncDispose]() {
       // A collector that is not there costs spans, nothing else.
-      await provider.shutdown().catch(() => {})
+      await provider.shutdown().catch(warn)
     },
   }
 }
 
 /** @see W3C Trace Context §3.2 */
-export function parseTraceparent(
+function parseTraceparent(
   header: string,
 ): { readonly traceId: string; readonly spanId: string; readonly traceFlags: number } | undefined {
   const [, version, traceId, spanId, flags] =

@@ -48,8 +48,7 @@ export async function* exportStore(
 }
 
 interface Included {
-  readonly mediaType: string
-  readonly partial?: true
+  readonly facts: { readonly mediaType: string; readonly partial?: true }
   readonly children: readonly Digest[]
 }
 
@@ -77,7 +76,7 @@ async function* exportRepository(
       }
     }
     yield* writer.manifest(digest, bytes)
-    included.set(digest, { mediaType, children, ...(partial ? { partial } : {}) })
+    included.set(digest, { facts: { mediaType, ...(partial ? { partial } : {}) }, children })
   }
 
   /** As it is served; a damaged one is refused. */
@@ -95,8 +94,8 @@ async function* exportRepository(
 
   /** An index without one of its manifests is of no use, nor one without that index. */
   function refuseParents(): void {
-    for (const [digest, { children, partial = false }] of included) {
-      const missing = partial ? undefined : children.find((child) => !included.has(child))
+    for (const [digest, { children, facts }] of included) {
+      const missing = facts.partial ? undefined : children.find((child) => !included.has(child))
       if (missing === undefined) continue
       included.delete(digest)
       refused.set(digest, `its manifest ${missing} is missing or damaged`)
@@ -139,7 +138,7 @@ async function* exportRepository(
   return {
     name,
     blobs: [...blobs].sort(),
-    manifests: [...included].map(([digest, { children: _, ...facts }]) => ({ digest, ...facts })),
+    manifests: [...included].map(([digest, { facts }]) => ({ digest, ...facts })),
     tags: tags.filter(({ digest }) => included.has(digest)),
   }
 }

@@ -40,12 +40,8 @@ describe('a scrub', () => {
     await unlink(await dataPath(other.layer))
     const events = await all(scrubbed.createScrub().run(unlimited))
     const damaged = events.flatMap((event) => ('damaged' in event ? event.damaged : []))
-    expect(damaged.map((one) => [one.digest, one.isQuarantined]).sort()).toEqual(
-      [
-        [digestOf(layer), true],
-        [other.layer, true],
-      ].sort(),
-    )
+    expect(damaged.every(({ isQuarantined }) => isQuarantined)).toBe(true)
+    expect(damaged.map((one) => one.digest)).toEqual([digestOf(layer), other.layer].sort())
     for (const name of ['a', 'b']) {
       const { blobs, manifests } = store.registry.repository(name)
       expect(await blobs.stat(digestOf(layer))).toBeUndefined()

@@ -44,7 +44,7 @@ export async function* readTar(bytes: Bytes): AsyncGenerator<TarEntry, void> {
   feeding.catch(() => {})
   try {
     for await (const entry of entries) {
-      const { name, size = 0 } = entry.header
+      const { name, size } = entry.header
       yield { name, size, contents: read(entry) }
       for await (const _ of entry) continue
     }

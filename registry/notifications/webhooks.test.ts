@@ -104,8 +104,8 @@ describe('events that are not delivered', () => {
     await first.webhooks[Symbol.asyncDispose]()
     receiver.answer(200)
     await using opened = await open(store.objects, [settingsFor(receiver.url)])
-    const { webhooks } = opened
     await expect.poll(() => names(receiver.events())).toEqual(numbered(20))
+    expect(await opened.metrics.metrics()).toContain('{webhook="ci",outcome="delivered"} 20')
     const left = () => store.objects.list('v1/events/queue/', {})
     await expect.poll(left).toEqual([])
   })
@@ -124,9 +124,9 @@ describe('events that are not delivered', () => {
       await killed.save({ endpoint, id, event: { ...event, target: { repository: `r/${id}` } } })
     }
     await using opened = await open(objects, [settingsFor(receiver.url)])
-    const { webhooks } = opened
     expect(receiver.events()).toEqual([])
     await expect.poll(() => names(receiver.events())).toEqual(['r/1'])
+    expect(await opened.metrics.metrics()).toContain('{webhook="ci",outcome="delivered"} 1')
     // For a process that knows that receiver.
     const left = async () => (await objects.list('v1/events/queue/', {})).length
     await expect.poll(left).toBe(1)

@@ -20,7 +20,10 @@ export interface AdminRoutesOptions {
   readonly speed: FloorSpeed
 }
 
-const gcBody = z.strictObject({ dryRun: z.boolean().default(false), wait: z.boolean().default(false) })
+const gcBody = z.strictObject({
+  dryRun: z.boolean().default(false),
+  wait: z.boolean().default(false),
+})
 const fsckBody = z.strictObject({ dataDigests: z.boolean().default(false) })
 const scrubBody = z.strictObject({ bytesPerSecond: z.number().positive() })
 const importQuery = z.strictObject({ replace: z.stringbool().default(false) })

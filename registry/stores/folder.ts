@@ -2,6 +2,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises'
 import { dirname, join, resolve } from 'node:path'
 import { CodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
+import type { Log } from '../../core/log.ts'
 import type { Storage } from '../data-store.ts'
 import { claimLayout, layoutKey } from '../layout.ts'
 import { acquireLock } from '../lock.ts'
@@ -15,6 +16,12 @@ const retryExitCode = 3
 /** What a folder may hold before its first start: a mount point's own, and ours from a crash. */
 const harmlessNames = ['lost+found', 'lock', 'scratch']
 
+export interface FolderStoreDeps {
+  readonly hashPool: HashPool
+  readonly log?: Log
+  readonly onLost?: (error: CodedError) => void
+}
+
 /**
  * Takes the folder at `root`, made where it is missing, for this process alone. Throws
  * STORE_LOCKED where another process has it, LAYOUT_UNKNOWN where it holds something else. Another
@@ -22,15 +29,16 @@ const harmlessNames = ['lost+found', 'lock', 'scratch']
  */
 export async function openFolderStore(
   root: string,
-  {
-    hashPool,
-    onLost = endProcess,
-  }: { readonly hashPool: HashPool; readonly onLost?: (error: CodedError) => void },
+  { hashPool, log, onLost = endProcess }: FolderStoreDeps,
 ): Promise<Storage> {
   const path = resolve(root)
   await makeRoot(path)
   await refuseForeign(path)
-  const lock = await acquireLock(join(path, 'lock'), { onLost })
+  const lock = await acquireLock(join(path, 'lock'), {
+    onLost,
+    onListen: ({ pid, host }) =>
+      log?.warn({ pid, host }, 'listening for half a minute whether the owner of the data lives'),
+  })
   try {
     const scratch = join(path, 'scratch')
     await rm(scratch, { recursive: true, force: true })

@@ -23,8 +23,8 @@ export const s3Limits: S3Limits = {
   mostPartBytes: 32 * mebi,
   mostParts: 9_990,
   windowBytes: 64 * mebi,
-  budgetBytes: 256 * mebi,
-  pieceBytes: mebi,
+  budgetBytes: 96 * mebi,
+  pieceBytes: mebi / 4,
 }
 
 /** Parts cut short leave room for a tenth more of them. */

@@ -109,7 +109,14 @@ it('an import whose server is killed goes on when it is run again', async () => 
     const data = join(folder, `killed-${round}`)
     {
       await using victim = await startDvcr({ data })
-      const running = startCommand(['registry', 'import', '--from', archive, '--server', victim.url])
+      const running = startCommand([
+        'registry',
+        'import',
+        '--from',
+        archive,
+        '--server',
+        victim.url,
+      ])
       await sleep(100 + random() * 500)
       await victim.kill9()
       const { exitCode } = await running.ended
@@ -161,7 +168,11 @@ it('a backup goes from a folder into a bucket, where damage is found too', async
   expect((await stat(tar)).size).toBeGreaterThan(40 * mib)
   const { digest, layer, blobs } = await pushOver(bucket.url, 'hurt', '1')
   {
-    await using storage = await openS3Store({ endpoint: s3.url, bucket: s3.bucket, prefix: 'store' })
+    await using storage = await openS3Store({
+      endpoint: s3.url,
+      bucket: s3.bucket,
+      prefix: 'store',
+    })
     const pointer = await readVersioned(storage.objects, pointerRecord, keys.pointer(layer))
     await storage.data.delete({ data: pointer?.record.data ?? '' })
   }

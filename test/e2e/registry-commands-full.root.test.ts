@@ -18,8 +18,7 @@ beforeAll(async () => {
   for (const tag of ['1', '2', '3', '4']) {
     await pushOver(source.url, 'a', tag, { layerBytes: 12 * mib })
   }
-  const { exitCode } = await dvcr(['registry', 'export', '--to', archive, '--server', source.url])
-  expect(exitCode).toBe(0)
+  await dvcr(['registry', 'export', '--to', archive, '--server', source.url])
 })
 afterAll(() => owned.disposeAsync())
 
@@ -42,7 +41,8 @@ it.each([
     expect(seen.filter((name) => !name.includes('@'))).toEqual(['mine:1'])
     expect((await run(server, 'fsck', '--data-digests')).stdout).toMatch(/^0 errors/m)
     // Deleting needs room for its records; a floor keeps it.
-    if (minFree !== '0') expect((await run(server, 'rm', 'mine', '--yes')).exitCode).toBe(0)
+    const removed = await run(server, 'rm', 'mine', '--yes')
+    expect(removed.exitCode).toBe(minFree === '0' ? 3 : 0)
     await server.stop()
   }
 })

@@ -155,7 +155,7 @@ describe('three replicas on one bucket', () => {
       yield bytes.subarray(sent, sent + MiB)
     }
     const patch = { method: 'PATCH', headers: binary, body: body(), duplex: 'half' } as const
-    await expect(fetch(`${first.url}${location}`, patch)).rejects.toThrow()
+    await expect(fetch(`${first.url}${location}`, patch)).rejects.toThrow('fetch failed')
     const state = await fetch(`${second.url}${location}`)
     expect(state.status).toBe(204)
     const offset = Number(state.headers.get('range')?.split('-')[1]) + 1

@@ -62,7 +62,7 @@ async function attempt(action: () => Promise<unknown>): Promise<boolean> {
 
 describe('uploads to S3 that are taken over', () => {
   it('finish with the bytes of the newest writer, whatever the older ones still send', async () => {
-    const seeds = Array.from({ length: isNightly ? 60 : 3 }, (_, seed) => seed)
+    const seeds = Array.from({ length: isNightly ? 40 : 3 }, (_, seed) => seed)
     for (const seed of seeds) {
       const random = createSeededRandom(seed)
       const pick = (most: number): number => Math.floor(random() * most)

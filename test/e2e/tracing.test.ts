@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { listenOnLoopback } from '../fixtures/ports.ts'
 import { startDvcr } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
+import { jsonLines } from './json-lines.ts'
 
 const attribute = z.looseObject({
   key: z.string(),
@@ -104,4 +105,7 @@ it('a collector that is not there does not hold the server up', async () => {
   await using server = await startDvcr({ data: folder.path, env })
   expect((await fetch(`${server.url}/v2/`)).status).toBe(200)
   expect(await server.stop()).toBe(0)
+  expect(jsonLines(server.output())).toContainEqual(
+    expect.objectContaining({ level: 40, msg: expect.stringContaining('spans are lost') }),
+  )
 })

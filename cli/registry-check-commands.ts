@@ -1,3 +1,4 @@
+import { CodedError } from '../core/errors.ts'
 import { parseSize, formatDuration, formatSize } from '../core/sizes.ts'
 import type { Finding } from '../registry/admin/findings.ts'
 import type { GcEvent } from '../registry/admin/gc-run.ts'
@@ -140,6 +141,9 @@ export async function scrubCommand(flags: ScrubFlags, context: CommandContext): 
     writeTable(terminal.stdout, ['BLOB', 'SIZE', 'FOUND', 'STATE', 'WHY'], rows)
   } else {
     const bytesPerSecond = parseSize(flags.rate)
+    if (bytesPerSecond === 0) {
+      throw new CodedError('REQUEST_INVALID', '--rate: nothing is read at 0 bytes per second')
+    }
     await runScrub(scrub.run({ bytesPerSecond, signal: context.signal }), flags, context)
   }
 }

@@ -1,6 +1,7 @@
 import type { Log } from '../core/log.ts'
 import { watchStore } from '../registry/admin/metrics.ts'
 import { createScrubbing } from '../registry/admin/scrubbing.ts'
+import { countOf } from '../registry/admin/usage.ts'
 import type { Metrics } from '../registry/metrics.ts'
 import type { Reload } from '../registry/reload.ts'
 import type { Store } from '../registry/store.ts'
@@ -17,13 +18,10 @@ export interface AdministerContext {
 /** What the server does about the store by itself: scrubbing, metrics, accounts of new quotas. */
 export async function administer(
   { settings, log, reload, owned }: AdministerContext,
-  { admin, quotas }: Store,
+  { admin, quotas, objects }: Store,
   metrics: Metrics,
 ): Promise<void> {
-  if (await quotas.lacksAccount()) {
-    log.info('counting what repositories hold, for a quota that is new')
-    await admin.quotas.recount()
-  }
+  await quotas.settle(countOf(objects))
   watchStore(metrics.registry, admin, log)
   const scrubbing = owned.use(createScrubbing(admin.scrub, { log }))
   scrubbing.apply(settings.scrubRate)

@@ -121,7 +121,12 @@ async function start(context: Start): Promise<string> {
       ...http,
     }),
   )
-  registerImageApi(app, { images: createImages(registry), imports, stopping, accessOf })
+  registerImageApi(app, {
+    images: createImages(registry, stored.registry),
+    imports,
+    stopping,
+    accessOf,
+  })
   const listenTextResolver = (): string => 'listening'
   await app.listen({ ...address, listenTextResolver }).catch((error: unknown) => {
     if (!hasErrno(error, 'EADDRINUSE') && !hasErrno(error, 'EADDRNOTAVAIL')) throw error

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import picomatch from 'picomatch'
 import { createGlobMatcher } from './glob.ts'
 
@@ -25,8 +25,12 @@ describe('a glob', () => {
   })
 
   it('means what it means to everybody else', () => {
-    const piece = fc.constantFrom('a', 'b', '-', '*', '?', '[ab]', '[a-b]', '{a,b}', '{a*,b/a}')
-    const segment = fc.array(piece, { minLength: 1, maxLength: 4 }).map((all) => all.join(''))
+    const piece = fc.constantFrom('a', 'b', '-', '*', '?', '[ab]', '[a-b]', '{a,b}', '{*a,b/a}')
+    // `**` beside letters, or behind braces that end with `*`, picomatch takes in several ways.
+    const segment = fc
+      .array(piece, { minLength: 1, maxLength: 4 })
+      .map((all) => all.join(''))
+      .filter((text) => !text.includes('**'))
     const pattern = fc
       .array(fc.oneof(segment, fc.constant('**')), { minLength: 1, maxLength: 4 })
       .map((all) => all.join('/'))

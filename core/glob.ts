@@ -7,25 +7,34 @@ const mostAlternatives = 256
 type Piece = (reached: Uint8Array, name: string) => Uint8Array
 
 /**
- * Whether a name matches one of the globs: `*` within a segment, `**` over segments (`a/**` also
- * matches `a`, but `a*\/**` not), `?`, `[a-z]`, `[!a-z]`, `{a,b}`, and `\` before what means only itself. The time it
- * takes is in proportion to pattern and name, whatever stands in them: names are chosen by
- * strangers, and patterns made into regular expressions can be kept busy by one for hours. Throws
- * SETTING_INVALID for a pattern of too many alternatives.
+ * Whether a name matches one of the globs: `*` within a segment, `**` over segments, `?`, `[a-z]`,
+ * `[!a-z]`, `{a,b}`, and a backslash before what means only itself. `**` at the end also stands for
+ * nothing: `a/**` matches `a`, though not behind another `*`. The time it takes is in proportion to
+ * pattern and name, whatever stands in them: names are chosen by strangers, and one can keep a
+ * pattern busy for hours that was made into a regular expression. Throws SETTING_INVALID for a
+ * pattern of too many alternatives.
  */
 export function createGlobMatcher(patterns: readonly string[]): (name: string) => boolean {
   const globs = patterns.flatMap(alternatives).map(parse)
-  return (name) => globs.some((pieces) => matches(pieces, name))
+  return (name) => globs.some((glob) => matches(glob, name))
 }
 
-function matches(pieces: readonly Piece[], name: string): boolean {
-  let reached = new Uint8Array(name.length + 1)
+interface Glob {
+  /** What all its names begin with. */
+  readonly start: string
+  readonly rest: readonly Piece[]
+}
+
+function matches({ start, rest }: Glob, name: string): boolean {
+  if (!name.startsWith(start)) return false
+  const end = name.slice(start.length)
+  let reached: Uint8Array = new Uint8Array(end.length + 1)
   reached[0] = 1
-  for (const piece of pieces) {
-    reached = new Uint8Array(piece(reached, name))
+  for (const piece of rest) {
+    reached = piece(reached, end)
     if (!reached.includes(1)) return false
   }
-  return reached[name.length] === 1
+  return reached[end.length] === 1
 }
 
 /** The patterns without braces that one stands for. */
@@ -46,35 +55,38 @@ function alternatives(pattern: string): string[] {
   return done
 }
 
-function parse(pattern: string): Piece[] {
+function parse(pattern: string): Glob {
   const segments = pattern.split('/').filter((one, at, all) => one !== '**' || all[at - 1] !== '**')
-  const pieces: Piece[] = []
-  for (const [at, segment] of segments.entries()) {
-    const isLast = at === segments.length - 1
-    if (segment !== '**') {
-      // Behind `**/` the slash is there already.
-      if (at > 0 && segments[at - 1] !== '**') pieces.push(slash)
-      pieces.push(...parseSegment(segment))
-    } else if (isLast) pieces.push(...endingAt(segments[at - 1]))
-    else pieces.push(...(at === 0 ? [] : [slash]), folders)
+  const pieces = segments.flatMap((segment, at) => {
+    const before = segments[at - 1]
+    if (segment === '**') return parseFolders(before, at === segments.length - 1)
+    // Behind `**` the slash is there already.
+    return [...(before === undefined || before === '**' ? [] : ['/']), ...parseSegment(segment)]
+  })
+  const first = pieces.findIndex((piece) => typeof piece !== 'string')
+  const start = first < 0 ? pieces : pieces.slice(0, first)
+  const rest = pieces.slice(start.length)
+  return {
+    start: start.join(''),
+    rest: rest.map((one) => (typeof one === 'string' ? letter(one) : one)),
   }
-  return pieces
 }
 
-// A `**` at the end: behind a `*` it wants a slash.
-function endingAt(before: string | undefined): Piece[] {
+function parseFolders(before: string | undefined, isLast: boolean): (string | Piece)[] {
+  if (!isLast) return before === undefined ? [folders] : ['/', folders]
   if (before === undefined) return [anything]
-  return before.endsWith('*') ? [slash, anything] : [anythingBelow]
+  return before.endsWith('*') ? ['/', anything] : [anythingBelow]
 }
 
-function parseSegment(segment: string): Piece[] {
+/** Letters that mean themselves, and the rest. */
+function parseSegment(segment: string): (string | Piece)[] {
   const found = segment.matchAll(/(\*+)|(\?)|\[([!^]?)([^\]]+)\]|\\?(.)/gsu)
-  return [...found].map(([, star, any, negation, set, letter]) => {
+  return [...found].map(([, star, any, negation, set, plain]) => {
     if (star !== undefined) return withinSegment
     if (any !== undefined) return oneOf((one) => one !== '/')
-    if (letter !== undefined) return oneOf((one) => one === letter)
-    const inSet = rangesOf(set ?? '')
-    return oneOf((one) => one !== '/' && inSet(one) === (negation === ''))
+    if (plain !== undefined) return plain
+    const isInSet = rangesOf(set ?? '')
+    return oneOf((one) => one !== '/' && isInSet(one) === (negation === ''))
   })
 }
 
@@ -91,7 +103,7 @@ const oneOf =
   (reached, name) =>
     reached.map((_, at) => (at > 0 && reached[at - 1] === 1 && isOne(name[at - 1] ?? '') ? 1 : 0))
 
-const slash = oneOf((letter) => letter === '/')
+const letter = (wanted: string): Piece => oneOf((one) => one === wanted)
 
 const withinSegment: Piece = (reached, name) => {
   let isOpen = 0

@@ -16,9 +16,12 @@ export interface ImageReference {
   readonly reference: Reference
 }
 
+/** True for a repository name of at most 255 characters. */
+export const isName = (text: string): boolean => text.length <= 255 && namePattern.test(text)
+
 /** Returns `text`; throws NAME_INVALID unless it is a repository name of at most 255 characters. */
 export function parseName(text: string): string {
-  if (text.length > 255 || !namePattern.test(text)) {
+  if (!isName(text)) {
     const hint = /[A-Z]/.test(text) ? `; use lower case: ${text.toLowerCase().slice(0, 255)}` : ''
     throw new CodedError(
       'NAME_INVALID',
@@ -28,9 +31,12 @@ export function parseName(text: string): string {
   return text
 }
 
+/** True for a tag of at most 128 characters. */
+export const isTag = (text: string): boolean => tagPattern.test(text)
+
 /** Returns `text`; throws TAG_INVALID unless it is a tag of at most 128 characters. */
 export function parseTag(text: string): string {
-  if (!tagPattern.test(text)) {
+  if (!isTag(text)) {
     throw new CodedError(
       'TAG_INVALID',
       `not a tag: ${JSON.stringify(text.slice(0, 200))}; letters, digits and _ . - are allowed, at most 128 characters, not starting with . or -`,

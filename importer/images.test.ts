@@ -84,6 +84,22 @@ test('an image of another maker that says any size hides nothing', async () => {
   expect(listed.map(({ virtualSize }) => virtualSize)).toEqual(sizes.map(() => undefined))
 })
 
+test('repositories that are not to be shown are not looked into', async () => {
+  for (const image of ['a:1', 'b:1']) await push(image, {})
+  const looked: string[] = []
+  const { registry } = store
+  const watched = {
+    ...registry,
+    repository(name: string) {
+      looked.push(name)
+      return registry.repository(name)
+    },
+  }
+  const listed = await createImages(watched).list({ isShown: (name) => name === 'b' })
+  expect(listed.map(({ name }) => name)).toEqual(['b'])
+  expect(looked).toEqual(['b'])
+})
+
 test('layers that are not here and of any size hide nothing', async () => {
   const mediaType = 'application/vnd.oci.image.layer.nondistributable.v1.tar'
   const layer = { mediaType, digest: `sha256:${'1'.repeat(64)}`, size: Number.MAX_SAFE_INTEGER }

@@ -49,7 +49,19 @@ export interface Images {
   ): Promise<ImageRecord>
 }
 
-export function createImages(registry: Registry): Images {
+/** The images of this process's store. */
+export interface StoredImages extends Images {
+  /** Looks into no repository that `isShown` does not accept. */
+  list(
+    options: ListImagesOptions & { readonly isShown?: (name: string) => boolean },
+  ): Promise<ImageRecord[]>
+}
+
+/** `held`: what is listed, where `registry` would look for more elsewhere, as a mirror does. */
+export function createImages(
+  registry: Registry,
+  held: Pick<Registry, 'listRepositories' | 'repository'> = registry,
+): StoredImages {
   async function find(image: ImageReference): Promise<StoredManifest> {
     const manifest = await registry.repository(image.name).manifests.get(image.reference)
     if (manifest) return manifest
@@ -60,12 +72,11 @@ export function createImages(registry: Registry): Images {
   }
 
   return {
-    async list({ name }) {
+    async list({ name, isShown = () => true }) {
       const found: ImageRecord[] = []
-      for (const repositoryName of name === undefined
-        ? await registry.listRepositories({})
-        : [name]) {
-        const repository = registry.repository(repositoryName)
+      const names = name === undefined ? await held.listRepositories({}) : [name]
+      for (const repositoryName of names.filter(isShown)) {
+        const repository = held.repository(repositoryName)
         for (const tag of await repository.listTags({}).catch(noneWhereUnknown)) {
           const manifest = await repository.manifests.get({ kind: 'tag', tag })
           if (manifest) found.push(describe(repositoryName, tag, manifest))

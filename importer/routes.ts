@@ -3,13 +3,13 @@ import { z } from 'zod'
 import type { Access, Action } from '../core/access.ts'
 import { CodedError } from '../core/errors.ts'
 import { parseImageReference, parseName, type ImageReference } from '../core/reference.ts'
-import type { Images } from './images.ts'
+import type { StoredImages } from './images.ts'
 import { importStates, newImportSchema, type ImportRecord } from './import-record.ts'
 import type { Imports } from './imports.ts'
 import { openApiDocument } from './openapi.ts'
 
 export interface ImageApiDeps {
-  readonly images: Images
+  readonly images: StoredImages
   readonly imports: Imports
   /** Ends event streams when the server stops. */
   readonly stopping: AbortSignal
@@ -34,7 +34,9 @@ export function registerImageApi(
   app: FastifyInstance,
   { images, imports, stopping, accessOf }: ImageApiDeps,
 ): void {
-  app.get('/v1/openapi.json', { config: { access: 'open' } }, () => openApiDocument())
+  // Anybody may ask for it, as often as they like.
+  const openApi = openApiDocument()
+  app.get('/v1/openapi.json', { config: { access: 'open' } }, () => openApi)
   // Which image it is about stands in the path, the query, the body or a record.
   const routed = { config: { access: 'by-handler' } } as const
   const demand = (request: FastifyRequest, action: Action, text: string): ImageReference => {
@@ -53,9 +55,14 @@ export function registerImageApi(
   }
   app.post('/v1/imports', { ...routed, ...before }, async (request, reply) => {
     const body = parse(newImportSchema, request.body, 'the body')
-    accessOf(request).demand('push', parseName(body.name))
-    const headers = parse(idempotencyHeader, request.headers, 'the header Idempotency-Key')
-    const record = await imports.create(body, { idempotencyKey: headers['idempotency-key'] })
+    const access = accessOf(request)
+    access.demand('push', parseName(body.name))
+    const { 'idempotency-key': key } = parse(
+      idempotencyHeader,
+      request.headers,
+      'the header Idempotency-Key',
+    )
+    const record = await imports.create(body, { idempotencyKey: key && keyOf(access.caller, key) })
     return reply.code(202).header('location', `/v1/imports/${record.id}`).send(record)
   })
   app.get('/v1/imports', routed, async (request) => {
@@ -82,8 +89,7 @@ export function registerImageApi(
     const access = accessOf(request)
     if (query.name !== undefined) access.demand('pull', query.name)
     access.demandSome('pull')
-    const found = await images.list(query)
-    return { images: found.filter(({ name }) => access.may('pull', name)) }
+    return { images: await images.list({ ...query, isShown: (name) => access.may('pull', name) }) }
   })
   app.get('/v1/image/:image', routed, (request) => {
     const { image } = parse(imageParams, request.params, 'image')
@@ -101,6 +107,10 @@ export function registerImageApi(
     return reply.code(201).send(record)
   })
 }
+
+/** Nobody can take, or find out, the key of another caller. */
+const keyOf = (caller: string, key: string): string =>
+  caller === 'anonymous' ? key : `${caller} ${key}`
 
 const heartbeatMs = 15_000
 

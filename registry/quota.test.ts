@@ -89,13 +89,27 @@ describe('quotas', () => {
 
   it('know that a count is not exact where something is always pushed meanwhile', async () => {
     const quotas = createQuotas(createMemoryObjects(), rules)
-    expect(await quotas.lacksAccount()).toBe(true)
     async function* links() {
       await quotas.charge('team/a', 1)
       yield { name: 'team/a', size: 9 }
     }
     expect(await quotas.recount({ links, sessions: async () => [] })).toBe(false)
-    expect(await quotas.lacksAccount()).toBe(false)
     expect(await quotas.list()).toMatchObject([{ usedBytes: 10 }, { usedBytes: 10 }])
+  })
+
+  it('are counted where a rule is new, and forgotten where there is none any more', async () => {
+    const objects = createMemoryObjects()
+    const count = {
+      links: () => linksOf({ name: 'team/a', size: 20 }),
+      sessions: async () => [],
+    }
+    const before = createQuotas(objects, rules)
+    await before.settle(count)
+    expect(await before.list()).toMatchObject([{ usedBytes: 20 }, { usedBytes: 20 }])
+    await before.charge('team/a', 5)
+    await before.settle(count)
+    expect(await before.list()).toMatchObject([{ usedBytes: 25 }, { usedBytes: 25 }])
+    await createQuotas(objects, []).settle(count)
+    expect(await objects.list('v1/quota/', {})).toEqual([])
   })
 })

@@ -46,8 +46,11 @@ export interface Quotas {
    * where so much was pushed or deleted meanwhile that the count may be off by some of that.
    */
   recount(count: Recount): Promise<boolean>
-  /** True where a rule has no account yet: it does not know what was there before it. */
-  lacksAccount(): Promise<boolean>
+  /**
+   * Fits the accounts to the rules: what was there before a new rule is counted, and an account
+   * that no rule goes by any more is forgotten, because nobody keeps it right.
+   */
+  settle(count: Recount): Promise<void>
 }
 
 /** Reads what there is to count; called again where accounts change meanwhile. */
@@ -115,6 +118,33 @@ export function createQuotas(objects: ObjectStore, rules: readonly QuotaRule[]):
     }
   }
 
+  async function recount(count: Recount): Promise<boolean> {
+    let waiting = rules
+    for (let attempt = 0; attempt < mostAttempts && waiting.length > 0; attempt++) {
+      const isLast = attempt === mostAttempts - 1
+      const before = await Promise.all(waiting.map(read))
+      const used = await sumLinks(waiting, count)
+      const sessions = new Set(await count.sessions())
+      const changed: QuotaRule[] = []
+      for (const [at, rule] of waiting.entries()) {
+        const known = before[at]
+        const current = isLast ? await read(rule) : known
+        // What was pushed while it was counted may have been counted or not.
+        const drift = (current?.record.used ?? 0) - (known?.record.used ?? 0)
+        const holds = Object.entries(current?.record.holds ?? {})
+        const counted: Account = {
+          rev: (current?.record.rev ?? 0) + 1,
+          used: Math.max(0, (used.get(rule) ?? 0) + drift),
+          holds: Object.fromEntries(holds.filter(([id]) => sessions.has(id))),
+        }
+        const written = await swap(objects, keyOf(rule), counted, current)
+        if (!written || current?.etag !== known?.etag) changed.push(rule)
+      }
+      waiting = changed
+    }
+    return waiting.length === 0
+  }
+
   const without = (holds: Account['holds'], id: string | undefined): Account['holds'] =>
     Object.fromEntries(Object.entries(holds).filter(([key]) => key !== id))
 
@@ -156,34 +186,14 @@ export function createQuotas(objects: ObjectStore, rules: readonly QuotaRule[]):
         heldBytes: sum(found[at]?.record.holds ?? {}),
       }))
     },
-    async recount(count) {
-      let waiting = rules
-      for (let attempt = 0; attempt < mostAttempts && waiting.length > 0; attempt++) {
-        const isLast = attempt === mostAttempts - 1
-        const before = await Promise.all(waiting.map(read))
-        const used = await sumLinks(waiting, count)
-        const sessions = new Set(await count.sessions())
-        const changed: QuotaRule[] = []
-        for (const [at, rule] of waiting.entries()) {
-          const known = before[at]
-          const current = isLast ? await read(rule) : known
-          // What was pushed while it was counted may have been counted or not.
-          const drift = (current?.record.used ?? 0) - (known?.record.used ?? 0)
-          const holds = Object.entries(current?.record.holds ?? {})
-          const counted: Account = {
-            rev: (current?.record.rev ?? 0) + 1,
-            used: Math.max(0, (used.get(rule) ?? 0) + drift),
-            holds: Object.fromEntries(holds.filter(([id]) => sessions.has(id))),
-          }
-          const written = await swap(objects, keyOf(rule), counted, current)
-          if (!written || current?.etag !== known?.etag) changed.push(rule)
-        }
-        waiting = changed
+    recount,
+    async settle(count) {
+      const known = new Set(rules.map(keyOf))
+      for (const key of await objects.list(keys.quotas, {})) {
+        if (!known.has(key)) await objects.delete(key)
       }
-      return waiting.length === 0
-    },
-    async lacksAccount() {
-      return (await Promise.all(rules.map(read))).includes(undefined)
+      const accounts = await Promise.all(rules.map(read))
+      if (accounts.includes(undefined)) await recount(count)
     },
   }
 

@@ -42,7 +42,11 @@ export function factsOf(raw: IncomingMessage): RequestFacts {
   return facts
 }
 
-/** The path that was asked for, without the query: that may hold what is no business of logs. */
+/**
+ * The path that was asked for, without the query, and of a whole URL without what is before the
+ * path: both may hold what is no business of logs.
+ */
 export function pathOf(raw: IncomingMessage): string {
-  return (raw.url ?? '').split('?', 1)[0]?.slice(0, 1000) ?? ''
+  const path = (raw.url ?? '').split('?', 1)[0] ?? ''
+  return path.replace(/^[a-z]+:\/\/[^/]*/i, '').slice(0, 1000)
 }

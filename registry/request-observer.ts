@@ -1,5 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { bodyBytes } from './request-body.ts'
+import { http2StreamOf } from './transport.ts'
 import { factsOf, pathOf, type RequestFacts } from './request-facts.ts'
 
 /** One request at its end. */
@@ -53,7 +54,9 @@ export function observeRequest(
 
 /** Of a body that Fastify has read as a whole. */
 function smallBodyBytes(raw: IncomingMessage): number {
-  return raw.complete ? (bodyBytes(raw) ?? 0) : 0
+  // A stream of HTTP/2 is complete by its name also where it ended before its body did.
+  const isRead = http2StreamOf(raw) ? raw.readableEnded : raw.complete
+  return isRead ? (bodyBytes(raw) ?? 0) : 0
 }
 
 /** Of a body that was sent as a whole. */

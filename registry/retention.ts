@@ -1,5 +1,5 @@
-import picomatch from 'picomatch'
 import { z } from 'zod'
+import { createGlobMatcher } from '../core/glob.ts'
 import type { TagFacts } from './tags.ts'
 
 const dayMs = 24 * 60 * 60 * 1000
@@ -34,7 +34,7 @@ export function ruleFor(
   rules: readonly RetentionRule[],
   repository: string,
 ): RetentionRule | undefined {
-  return rules.find((rule) => picomatch.isMatch(repository, rule.repositories))
+  return rules.find((rule) => createGlobMatcher(rule.repositories)(repository))
 }
 
 /** The tags that `rule` does not keep. */
@@ -44,7 +44,7 @@ export function expiredTags<T extends Pick<TagFacts, 'tag' | 'at'>>(
   now: number,
 ): T[] {
   if (keepLast === undefined && keepDays === undefined && keepTags === undefined) return []
-  const isNamed = keepTags ? picomatch(keepTags) : () => false
+  const isNamed = createGlobMatcher(keepTags ?? [])
   const rest = tags.filter(({ tag }) => !isNamed(tag))
   const newestFirst = rest.sort((a, b) => b.at - a.at || (a.tag < b.tag ? -1 : 1))
   return newestFirst.filter(
@@ -58,8 +58,8 @@ export function createIsImmutable(
   rules: readonly ImmutableRule[],
 ): (repository: string, tag: string) => boolean {
   const matchers = rules.map(({ repositories, tags }) => ({
-    repository: picomatch(repositories),
-    tag: picomatch(tags, { dot: true }),
+    repository: createGlobMatcher(repositories),
+    tag: createGlobMatcher(tags),
   }))
   return (repository, tag) => matchers.some((rule) => rule.repository(repository) && rule.tag(tag))
 }

@@ -17,7 +17,7 @@ it('counts what is done to the storage, by outcome', async () => {
   expect(await objects.put('v1/a', bytes, 'ifAbsent')).toBeUndefined()
   expect((await objects.get('v1/a'))?.bytes).toEqual(bytes)
   expect(await objects.list('v1/', {})).toEqual(['v1/a'])
-  await expect(objects.get('../outside')).rejects.toThrow()
+  await expect(objects.get('../outside')).rejects.toThrow('not a storage key')
   const text = await registry.metrics()
   const count = (operation: string, outcome: string) =>
     new RegExp(`operations_total\\{operation="${operation}",outcome="${outcome}"\\} (\\d+)`).exec(

@@ -1,9 +1,20 @@
-import type { IncomingMessage } from 'node:http'
-import { constants, Http2ServerRequest, type ServerHttp2Stream } from 'node:http2'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import {
+  constants,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  type ServerHttp2Stream,
+} from 'node:http2'
 
 /** The stream of a request that came by HTTP/2; undefined for HTTP/1.1. */
 export function http2StreamOf(raw: IncomingMessage): ServerHttp2Stream | undefined {
   return raw instanceof Http2ServerRequest ? raw.stream : undefined
+}
+
+/** True once `response` has emitted `close`, or is about to. */
+export function isOver(response: ServerResponse): boolean {
+  if (response instanceof Http2ServerResponse) return response.stream.destroyed
+  return response.closed
 }
 
 /** Ends what carries this one request, at once: the stream of HTTP/2, else the connection. */

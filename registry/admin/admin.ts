@@ -16,9 +16,9 @@ import { importArchive, type ImportEvent, type ImportOptions } from './import.ts
 import { removeRepository, type RemovedRepository } from './remove-repository.ts'
 import { createScrub, type Scrub } from './scrub.ts'
 import {
+  countOf,
   describeRepository,
   listUse,
-  readAllLinks,
   type RepositoryDetail,
   type RepositoryUse,
 } from './usage.ts'
@@ -77,7 +77,7 @@ export interface AdminParts extends Pick<Storage, 'objects' | 'data' | 'files'> 
 }
 
 export function createAdmin(parts: AdminParts): Admin {
-  const { objects, gc, quotas, sessions, files } = parts
+  const { objects, gc, quotas, files } = parts
   return {
     gc: { run: (options) => runGc(gc, options), state: () => readGcState(gc) },
     scrub: createScrub({ ...parts, accounts: quotas }),
@@ -92,8 +92,7 @@ export function createAdmin(parts: AdminParts): Admin {
     },
     quotas: {
       list: () => quotas.list(),
-      recount: () =>
-        quotas.recount({ links: () => readAllLinks(objects), sessions: () => sessions.list() }),
+      recount: () => quotas.recount(countOf(objects)),
     },
     fsck: (options) => fsck({ ...parts, isFiles: files !== undefined }, options),
   }

@@ -1,4 +1,4 @@
-import { digestAlgorithm, parseDigest, type Digest } from '../../core/digest.ts'
+import { digestAlgorithm, digestOf, parseDigest, type Digest } from '../../core/digest.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
 import type { Log } from '../../core/log.ts'
 import type { FoundBlob, StoreRegistry } from '../store-registry.ts'
@@ -13,6 +13,8 @@ type AsyncChunks<T = void> = AsyncGenerator<Uint8Array, T>
 export interface ArchiveWriter {
   /** What was written so far. */
   readonly index: ArchiveIndex
+  /** Reads ahead what is small of those, which `blob` is then asked for; one call's at a time. */
+  prepare(name: string, digests: Iterable<Digest>): Promise<void>
   /** A blob of the repository, once; false where that cannot read it or it is not whole. */
   blob(name: string, digest: Digest): AsyncChunks<boolean>
   /** A manifest, once. */
@@ -29,6 +31,15 @@ export interface ArchiveWriterParts {
 }
 
 const zeros = new Uint8Array(1024 * 1024)
+const smallBytes = 256 * 1024
+/** Together they are held in memory. */
+const mostPrepared = 64
+
+/** A blob that the repository can read; its bytes where it is small and nothing is wrong. */
+interface Loaded {
+  readonly blob: FoundBlob
+  readonly bytes?: Uint8Array
+}
 
 export function createArchiveWriter(
   { registry, hashPool, log }: ArchiveWriterParts,
@@ -46,16 +57,33 @@ export function createArchiveWriter(
   /** Whether what is in the archive is the blob. */
   const blobs = new Map<Digest, boolean>()
   const manifests = new Set<Digest>()
+  let prepared = new Map<string, Promise<Loaded | undefined>>()
 
   function leaveOut(repository: string, what: string, why: string): void {
     log.error({ repository, what, why }, 'left out of an export')
     index.leftOut.push({ repository, what, why })
   }
 
-  function* file(entry: string, bytes: Uint8Array): Chunks {
+  function* file(entry: string, bytes: Uint8Array): Chunks<undefined> {
     yield tarHeader(entry, bytes.length, mtimeS)
     yield bytes
     yield tarPadding(bytes.length)
+    return undefined
+  }
+
+  async function load(name: string, digest: Digest): Promise<Loaded | undefined> {
+    const blob = await registry.repository(name).blobs.find(digest)
+    if (!blob || blobs.has(digest) || blob.size > smallBytes) return blob && { blob }
+    try {
+      const chunks: Uint8Array[] = []
+      for await (const chunk of blob.read(undefined, signal)) chunks.push(Uint8Array.from(chunk))
+      const bytes = Buffer.concat(chunks)
+      const isWhole = digestOf(bytes, digestAlgorithm(digest)) === digest
+      return isWhole ? { blob, bytes } : { blob }
+    } catch {
+      // It is read once more when its turn comes, and judged then.
+      return { blob }
+    }
   }
 
   /** All bytes of a blob as an entry; why they are not the blob, where they are not. */
@@ -97,22 +125,29 @@ export function createArchiveWriter(
   return {
     index,
     leaveOut,
+    async prepare(name, digests) {
+      const some = [...digests].slice(0, mostPrepared)
+      prepared = new Map(some.map((digest) => [`${name} ${digest}`, load(name, digest)]))
+      await Promise.all(prepared.values())
+    },
     async *blob(name, digest) {
       signal.throwIfAborted()
-      const repository = registry.repository(name)
-      const found = await repository.blobs.find(digest)
-      if (!found) return false
+      const loaded = await (prepared.get(`${name} ${digest}`) ?? load(name, digest))
+      if (!loaded) return false
       const known = blobs.get(digest)
       if (known !== undefined) return known
-      const why = yield* contents(digest, found)
+      const { blob, bytes } = loaded
+      const why = bytes
+        ? yield* file(entryNames.blob(digest), bytes)
+        : yield* contents(digest, blob)
       blobs.set(digest, why === undefined)
       if (why === undefined) {
         index.blobs++
-        index.bytes += found.size
+        index.bytes += blob.size
         return true
       }
       // Where it is gone now, it went while it was read.
-      if (await repository.blobs.find(digest)) leaveOut(name, digest, why)
+      if (await registry.repository(name).blobs.find(digest)) leaveOut(name, digest, why)
       return false
     },
     *manifest(digest, bytes) {

@@ -179,6 +179,19 @@ describe('an archive', () => {
     expect(await to.findings()).toEqual([])
   })
 
+  it('heals what a scrub took out of service', async () => {
+    await using hurt = await openAdminStore()
+    const filled = await fillStore(hurt.store)
+    const archive = await exported(hurt)
+    await hurt.flipBit(filled.layer)
+    for await (const _ of hurt.createScrub().run({ bytesPerSecond: Infinity, signal })) continue
+    const { blobs } = hurt.store.registry.repository('copy')
+    expect(await blobs.stat(filled.layer)).toBeUndefined()
+    expect(await imported(hurt, archive)).toMatchObject({ storedBlobs: 1, leftOut: [] })
+    expect(await blobs.stat(filled.layer)).toBeDefined()
+    expect(await hurt.findings()).toEqual([])
+  })
+
   it('is consistent while images come and go', async () => {
     await using from = await openAdminStore()
     for (let i = 0; i < 8; i++) await pushImage(from.store, `r${i % 4}`, { tag: `t${i}` })

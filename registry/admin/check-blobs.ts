@@ -89,7 +89,7 @@ async function checkData(
 }
 
 /** What failed to be read: bytes that are not there, or storage that does not work. */
-export function unreadable(key: string, error: unknown): Finding {
+function unreadable(key: string, error: unknown): Finding {
   const isMissing = error instanceof CodedError && error.code === 'UNKNOWN'
   return finding(isMissing ? 'data-missing' : 'data-unreadable', key, whyNot(error))
 }

@@ -63,10 +63,10 @@ async function* exportRepository(
   const refused = new Map<Digest, string>()
   const damagedTags = new Map<string, string>()
 
-  async function* manifest(digest: Digest): AsyncGenerator<Uint8Array, void> {
-    const stored = await read(digest)
-    if (!stored) return
-    const { record, bytes } = stored
+  async function* manifest(
+    digest: Digest,
+    { record, bytes }: StoredRecord,
+  ): AsyncGenerator<Uint8Array, void> {
     const { partial = false, mediaType, manifests: children } = record
     for (const blob of new Set([...record.blobs, ...record.kept])) {
       if (yield* writer.blob(name, blob)) blobs.add(blob)
@@ -118,16 +118,25 @@ async function* exportRepository(
 
   let tags = await readTags()
   for (let round = 0; round < mostRounds; round++) {
-    for (const key of await objects.list(keys.manifests(name), {})) {
-      const digest = digestOfKey(key)
-      if (digest && !included.has(digest) && !refused.has(digest)) yield* manifest(digest)
+    const found = await objects.list(keys.manifests(name), {})
+    const digests = found.flatMap((key) => digestOfKey(key) ?? [])
+    for (const some of inBatches(digests.filter((it) => !included.has(it) && !refused.has(it)))) {
+      const stored = await Promise.all(some.map(read))
+      await writer.prepare(name, new Set(stored.flatMap((it) => it?.record.blobs ?? [])))
+      for (const [at, digest] of some.entries()) {
+        const one = stored[at]
+        if (one) yield* manifest(digest, one)
+      }
     }
     tags = await readTags()
     if (tags.every(({ digest }) => included.has(digest) || refused.has(digest))) break
   }
   refuseParents()
-  for await (const { digest } of readLinks(objects, name)) {
-    if (yield* writer.blob(name, digest)) blobs.add(digest)
+  const rest: Digest[] = []
+  for await (const { digest } of readLinks(objects, name)) if (!blobs.has(digest)) rest.push(digest)
+  for (const some of inBatches(rest)) {
+    await writer.prepare(name, some)
+    for (const digest of some) if (yield* writer.blob(name, digest)) blobs.add(digest)
   }
   for (const [digest, why] of refused) {
     // What was deleted meanwhile nobody misses.
@@ -141,4 +150,11 @@ async function* exportRepository(
     manifests: [...included].map(([digest, { facts }]) => ({ digest, ...facts })),
     tags: tags.filter(({ digest }) => included.has(digest)),
   }
+}
+
+/** Read at a time. */
+const batchSize = 16
+
+function* inBatches<T>(all: readonly T[]): Generator<readonly T[], void> {
+  for (let at = 0; at < all.length; at += batchSize) yield all.slice(at, at + batchSize)
 }

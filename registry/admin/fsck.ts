@@ -9,7 +9,7 @@ import { walkKeys } from './keyspace.ts'
 import { see } from './see.ts'
 import { verifyBlob, type VerifyParts } from './verify-blob.ts'
 
-export const fsckReport = z.object({
+const fsckReport = z.object({
   startedAt: z.iso.datetime(),
   finishedAt: z.iso.datetime(),
   /** Things that were looked at. */

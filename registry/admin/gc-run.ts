@@ -3,7 +3,7 @@ import { z } from 'zod'
 import type { Gc } from '../gc/gc.ts'
 import type { SweepReport } from '../gc/sweep.ts'
 
-export const sweepReport: z.ZodType<SweepReport> = z.object({
+const sweepReport: z.ZodType<SweepReport> = z.object({
   dryRun: z.boolean(),
   startedAt: z.string(),
   finishedAt: z.string(),

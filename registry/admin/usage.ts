@@ -4,6 +4,7 @@ import { CodedError } from '../../core/errors.ts'
 import type { ObjectStore } from '../../core/object-store.ts'
 import { digestOfKey, keys } from '../keys.ts'
 import { isServed, readManifest } from '../manifest-records.ts'
+import type { Recount } from '../quota.ts'
 import { linkRecord } from '../records.ts'
 import { listRepositoryNames } from '../repository-names.ts'
 import { createTags } from '../tags.ts'
@@ -25,7 +26,7 @@ export const repositoryUse = z.object({
 })
 export type RepositoryUse = z.output<typeof repositoryUse>
 
-export const manifestUse = z.object({
+const manifestUse = z.object({
   digest: z.string(),
   mediaType: z.string(),
   artifactType: z.string().optional(),
@@ -75,6 +76,17 @@ export async function* readAllLinks(
 ): AsyncGenerator<LinkUse, void> {
   for (const name of await listRepositoryNames(objects, { anything: true })) {
     yield* readLinks(objects, name, onDamaged)
+  }
+}
+
+/** Reads what counts for quotas. */
+export function countOf(objects: ObjectStore): Recount {
+  return {
+    links: () => readAllLinks(objects),
+    async sessions() {
+      const found = await objects.list(keys.uploads, {})
+      return found.map((key) => key.slice(keys.uploads.length, -'.json'.length))
+    },
   }
 }
 

@@ -150,7 +150,19 @@ describe('an access file', () => {
             ],
           },
         },
-        /two issuers have the prefix "a\.example:"/,
+        /the prefixes "a\.example:" and "a\.example:" begin alike/,
+      ],
+      [
+        {
+          rules: [],
+          providers: {
+            oidc: [
+              { issuer: 'https://a.example:444', audience: 'a' },
+              { issuer: 'https://a.example', audience: 'a' },
+            ],
+          },
+        },
+        /the prefixes "a\.example:444:" and "a\.example:" begin alike/,
       ],
     ]
     for (const [content, expected] of wrong) expect(await refusalOfFile(content)).toMatch(expected)

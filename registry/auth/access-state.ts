@@ -49,10 +49,13 @@ async function openProviders(
   const prefixes = new Set<string>()
   for (const one of oidc) {
     const prefix = one.prefix ?? `${new URL(one.issuer).host}:`
-    if (prefixes.has(prefix)) {
+    const other = [...prefixes].find(
+      (known) => known.startsWith(prefix) || prefix.startsWith(known),
+    )
+    if (other !== undefined) {
       throw new CodedError(
         'SETTING_INVALID',
-        `providers.oidc: two issuers have the prefix ${JSON.stringify(prefix)}, so one could name the other's users; give each its own`,
+        `providers.oidc: the prefixes ${JSON.stringify(other)} and ${JSON.stringify(prefix)} begin alike, so one issuer could name the other's users; give each its own`,
       )
     }
     prefixes.add(prefix)

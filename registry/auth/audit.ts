@@ -46,8 +46,10 @@ function describe(
   if (status === 403 || (status === 401 && request.headers.authorization !== undefined)) {
     return { event: 'access.refused', method: request.method, path: pathOf(request.raw) }
   }
-  if (status >= 300 || ['GET', 'HEAD', 'OPTIONS'].includes(request.method)) return undefined
   const { config, url } = request.routeOptions
+  // No change, but all there is.
+  if (status < 300 && url === '/v1/registry/export') return { event: 'registry.export' }
+  if (status >= 300 || ['GET', 'HEAD', 'OPTIONS'].includes(request.method)) return undefined
   if (config.access === 'token') return undefined
   if (config.access === 'distribution') return distributionChange(request, reply, status)
   return apiChange(`${request.method} ${url}`, request, reply)
@@ -75,7 +77,9 @@ function distributionChange(
   // What was begun or went on is no change yet.
   if (status === 202) return undefined
   if (method === 'DELETE') return { event: 'upload.cancel', repository }
-  const isMount = queryValue(request, 'mount') !== undefined
+  // As the handler decides it: what came with bytes is a push, whatever else the query says.
+  const asked = (key: string): boolean => queryValue(request, key) !== undefined
+  const isMount = target.kind === 'uploads' && asked('mount') && !asked('digest')
   if (!isMount) return { event: 'blob.push', repository, digest }
   return { event: 'blob.mount', repository, digest, from: queryValue(request, 'from') }
 }

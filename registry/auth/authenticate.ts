@@ -70,7 +70,7 @@ export function createAuthenticator(tokens: Tokens): Authenticator {
     const user = credentials.kind === 'basic' ? credentials.user : undefined
     const counts = [{ bucket: perAddress, name: address }]
     // Tokens cannot be guessed; those that have expired are shown by whole networks.
-    if (user !== undefined) counts.push({ bucket: perName, name: `${address} ${user}` })
+    if (user !== undefined) counts.push({ bucket: perName, name: secretName(address, user) })
     for (const { bucket, name } of counts) {
       const seconds = bucket.take(name)
       if (seconds > 0) throw tooMany('some wrong credentials per minute', seconds)

@@ -64,6 +64,22 @@ describe('the htpasswd provider', () => {
     expect(await provider({ kind: 'none' })).toBeUndefined()
   })
 
+  it('takes as long for a name that does not exist as for one that does', async () => {
+    const provider = createHtpasswdProvider(new Map([['alice', await hash('right', { cost: 7 })]]))
+    const medianMs = async (user: string): Promise<number> => {
+      const all: number[] = []
+      for (let attempt = 0; attempt < 15; attempt++) {
+        const startedMs = performance.now()
+        await provider(basic(user, `wrong-${attempt}`))
+        all.push(performance.now() - startedMs)
+      }
+      return all.toSorted((a, b) => a - b)[7] ?? 0
+    }
+    // Each step of the cost is twice the time.
+    const factor = (await medianMs('mallory')) / (await medianMs('alice'))
+    expect(Math.abs(Math.log2(factor))).toBeLessThan(2)
+  })
+
   it('remembers a right password only for the user it is of', async () => {
     const provider = createHtpasswdProvider(users)
     await provider(basic('alice', 'right'))

@@ -1,16 +1,16 @@
 import { verify } from '@node-rs/bcrypt'
 import { LRUCache } from 'lru-cache'
 import { CodedError } from '../../core/errors.ts'
+import { createGate } from '../../core/gate.ts'
 import { secretName, type Provider } from './identity.ts'
 
 /** A password that was right counts for so long; a changed file forgets it at once. */
 const rememberedMs = 5 * 60_000
 const mostRemembered = 10_000
 /** Each takes a thread of Node's pool for tens of milliseconds; files are read there too. */
-const mostAtOnce = 2
-const mostWaiting = 100
+const mostChecks = { atOnce: 2, waiting: 100 }
 
-/** Of a password that nobody knows: a name that does not exist takes as long as one that does. */
+/** Of a password that nobody knows. */
 const nobody = '$2b$10$kYzuUCjrsQcD8tkOZBeTT.XAjZh2NJGQVZbiYwHFYXnVR7vSoZ2u2'
 
 /**
@@ -40,7 +40,15 @@ export function parseHtpasswd(text: string, path: string): Map<string, string> {
  */
 export function createHtpasswdProvider(users: ReadonlyMap<string, string>): Provider {
   const right = new LRUCache<string, true>({ max: mostRemembered, ttl: rememberedMs })
-  const checks = createGate(mostAtOnce, mostWaiting)
+  const checks = createGate({ ...mostChecks, what: 'passwords are being checked' })
+  const hashes = [...users.values()]
+
+  /** As costly as a user's, the same one each time: how long it takes does not tell names. */
+  function hashOfNobody(user: string): string {
+    const at = Buffer.from(secretName(user)).readUInt32LE() % Math.max(1, hashes.length)
+    return hashes[at] ?? nobody
+  }
+
   return async (credentials) => {
     if (credentials.kind !== 'basic') return undefined
     const { user, password } = credentials
@@ -49,33 +57,12 @@ export function createHtpasswdProvider(users: ReadonlyMap<string, string>): Prov
     // bcrypt reads 72 bytes and stops at a zero byte: what is not read is no password.
     const isWhole = Buffer.byteLength(password) <= 72 && !password.includes('\0')
     if (!right.has(key)) {
-      const matches = await checks(() => verify(isWhole ? password : '', hash ?? nobody))
+      const matches = await checks(() =>
+        verify(isWhole ? password : '', hash ?? hashOfNobody(user)),
+      )
       if (!matches || !isWhole || hash === undefined) return undefined
       right.set(key, true)
     }
     return { kind: 'user', name: user, groups: [] }
-  }
-}
-
-/** Lets `atOnce` calls run at a time and `waiting` more wait for their turn. */
-function createGate(atOnce: number, waiting: number) {
-  let running = 0
-  const queue: (() => void)[] = []
-  return async <T>(work: () => Promise<T>): Promise<T> => {
-    if (running >= atOnce) {
-      if (queue.length >= waiting) {
-        throw new CodedError('TOOMANYREQUESTS', 'too many passwords are being checked; try again', {
-          detail: { retryAfterSeconds: 2 },
-        })
-      }
-      await new Promise<void>((resolve) => queue.push(resolve))
-    } else running += 1
-    try {
-      return await work()
-    } finally {
-      const next = queue.shift()
-      if (next) next()
-      else running -= 1
-    }
   }
 }

@@ -193,7 +193,8 @@ function identityOf(payload: JWTPayload, options: OidcOptions): Identity {
     throw new CodedError('UNAUTHORIZED', `the token of ${issuer} has no claim ${nameClaim}`)
   }
   // Some issuers let anyone claim an address that is not theirs.
-  if (nameClaim === 'email' && payload['email_verified'] === false) {
+  const { email_verified: isVerified = true } = payload
+  if (nameClaim === 'email' && isVerified !== true && isVerified !== 'true') {
     throw new CodedError('UNAUTHORIZED', `the address in the token of ${issuer} is not verified`)
   }
   const groups = [claim(payload, groupsClaim) ?? []].flat().filter((one) => typeof one === 'string')

@@ -3,10 +3,11 @@ import type { Access, Action } from '../../core/access.ts'
 import { formatChallenge, formatScope } from '../../core/auth-challenge.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { Log } from '../../core/log.ts'
-import { parseName } from '../../core/reference.ts'
+import { isName, parseName } from '../../core/reference.ts'
 import { factsOf, pathOf } from '../request-facts.ts'
 import { distributionTarget } from '../routes/distribution.ts'
 import type { Target } from '../target.ts'
+import { isOver } from '../transport.ts'
 import type { AccessControl } from './access-control.ts'
 import { registerAudit } from './audit.ts'
 import { senderOf, type Caller } from './authenticate.ts'
@@ -135,7 +136,7 @@ function noteIdentity(request: FastifyRequest, identity: Identity): void {
 }
 
 function untilAnswered(reply: FastifyReply, leave: () => void): void {
-  if (reply.raw.closed) leave()
+  if (isOver(reply.raw)) leave()
   else reply.raw.once('close', leave)
 }
 
@@ -143,7 +144,8 @@ function untilAnswered(reply: FastifyReply, leave: () => void): void {
 function scopesOf(request: FastifyRequest): string[] {
   const target = distributionTarget(request)
   if (target?.kind === 'catalog') return [formatScope(catalogScope)]
-  if (!target || !('name' in target)) return []
+  // A header cannot carry whatever somebody may call a repository.
+  if (!target || !('name' in target) || !isName(target.name)) return []
   return [formatScope(scopeFor(actionOf(request.method, target), target.name))]
 }
 

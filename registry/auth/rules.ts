@@ -1,11 +1,11 @@
-import picomatch from 'picomatch'
 import type { Action } from '../../core/access.ts'
+import { createGlobMatcher } from '../../core/glob.ts'
 import { callerOf, type Identity } from './identity.ts'
 
 export interface Rule {
   /** `kind:name` with `*`, `group:name` with `*`, `anonymous`, `authenticated`, `any`. */
   readonly who: readonly string[]
-  /** Globs: `*` within a path segment, `**` over them. */
+  /** @see createGlobMatcher */
   readonly repositories: readonly string[]
   readonly actions: readonly Action[]
 }
@@ -30,16 +30,19 @@ export interface RuleOptions {
   readonly otherWho: readonly string[]
 }
 
+/** There is no repository with a longer name; strangers ask about names of any length. */
+const longestName = 255
+
 interface Compiled extends Rule {
   readonly covers: (repository: string) => boolean
 }
 
 /** What the rules allow; nothing where none does. */
 export function createRules({ rules, groups, otherWho }: RuleOptions): AccessRules {
-  const compiled: Compiled[] = rules.map((rule) => ({
-    ...rule,
-    covers: picomatch([...rule.repositories], { nonegate: true, noext: true }),
-  }))
+  const compiled: Compiled[] = rules.map((rule) => {
+    const matches = createGlobMatcher(rule.repositories)
+    return { ...rule, covers: (name) => name.length <= longestName && matches(name) }
+  })
   const mentioned = [...rules.flatMap(({ who }) => who), ...otherWho]
   const groupPatterns = mentioned.filter((one) => one.startsWith('group:')).map(patternOf)
   const memberships = Object.entries(groups).map(([name, members]) => ({

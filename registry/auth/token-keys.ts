@@ -6,6 +6,8 @@ import { decodeJson, encodeJson } from '../records.ts'
 
 /** A key signs for so long, and its tokens are accepted for as long again at most. */
 const periodMs = 30 * 24 * 60 * 60_000
+/** Who makes up a `kid` must not cost a look into the store each time. */
+const absentMs = 5000
 const folder = 'v1/auth/token-keys/'
 const keyOf = (period: number): string => `${folder}${period}.json`
 
@@ -21,7 +23,7 @@ export interface TokenKey {
 export interface TokenKeys {
   /** The key to sign with now. */
   current(): Promise<TokenKey>
-  /** The key `id`, if it may still verify; what nobody made is never looked for twice. */
+  /** The key `id`, if it may still verify; one that nobody made is looked for once in five seconds. */
   find(id: string): Promise<TokenKey | undefined>
 }
 
@@ -35,6 +37,7 @@ export function createTokenKeys(
   now: () => number = () => Date.now(),
 ): TokenKeys {
   const known = new Map<number, TokenKey>()
+  const absentUntil = new Map<number, number>()
   const loading = new Map<number, Promise<TokenKey | undefined>>()
   const periodNow = (): number => Math.floor(now() / periodMs)
 
@@ -70,7 +73,9 @@ export function createTokenKeys(
     const started = look()
       .then((key) => {
         if (key) known.set(period, key)
+        else absentUntil.set(period, now() + absentMs)
         for (const old of known.keys()) if (old < periodNow() - 1) known.delete(old)
+        for (const old of absentUntil.keys()) if (old < periodNow() - 1) absentUntil.delete(old)
         return key
       })
       .finally(() => loading.delete(period))
@@ -92,7 +97,9 @@ export function createTokenKeys(
       if (!/^\d{1,9}$/.test(id)) return undefined
       const period = Number(id)
       if (Math.abs(period - periodNow()) > 1) return undefined
-      return known.get(period) ?? load(period, () => read(period))
+      const key = known.get(period)
+      if (key || now() < (absentUntil.get(period) ?? 0)) return key
+      return load(period, () => read(period))
     },
   }
 }

@@ -134,6 +134,30 @@ describe('token keys', () => {
     expect(stored.map((key) => /(\d+)\.json$/.exec(key)?.[1])).toEqual([second.id, third.id])
   })
 
+  it('that nobody made cost one look in five seconds, however often strangers name them', async () => {
+    const objects = createMemoryObjects()
+    let looks = 0
+    const counted = {
+      ...objects,
+      get(key: string) {
+        looks++
+        return objects.get(key)
+      },
+    }
+    let nowMs = 1000 * dayMs
+    const keys = createTokenKeys(counted, () => nowMs)
+    const { id } = await keys.current()
+    looks = 0
+    for (let times = 0; times < 5; times++) {
+      expect(await keys.find(String(Number(id) - 1))).toBeUndefined()
+      expect(await keys.find('1')).toBeUndefined()
+    }
+    expect(looks).toBe(1)
+    nowMs += 5000
+    await keys.find(String(Number(id) - 1))
+    expect(looks).toBe(2)
+  })
+
   it('are one, however many replicas make it at once', async () => {
     const objects = createMemoryObjects()
     const made = await Promise.all(

@@ -11,7 +11,8 @@ import type { TokenKeys } from './token-keys.ts'
 export const tokenService = 'dvcr'
 
 const clockSkewSeconds = 30
-const mostRemembered = 20_000
+/** Letters of the tokens that are remembered; one may be as long as a header. */
+const mostRemembered = 64 * 1024 * 1024
 
 /** What one of our tokens says: who, and what of their rights it is limited to. */
 export interface TokenClaims {
@@ -50,7 +51,7 @@ export function createTokens({
   readonly seconds: () => number
 }): Tokens {
   // A client sends the same token with every request of a transfer.
-  const verified = new LRUCache<string, TokenClaims>({ max: mostRemembered })
+  const verified = new LRUCache<string, TokenClaims>({ maxSize: mostRemembered })
 
   async function open(token: string): Promise<TokenClaims> {
     const { kid = '' } = decodeProtectedHeader(token)
@@ -102,7 +103,7 @@ export function createTokens({
         if (!(error instanceof errors.JOSEError) && !(error instanceof TypeError)) throw error
         throw new CodedError('UNAUTHORIZED', `the token is refused: ${error.message}`)
       })
-      verified.set(name, claims)
+      verified.set(name, claims, { size: token.length })
       return claims
     },
   }

@@ -136,6 +136,20 @@ describe('tags', () => {
     expect(await status('/v2/hub/never-pulled/tags/list')).toBe(502)
   })
 
+  test('without end are read only so far', async () => {
+    await start()
+    const large = JSON.stringify({ tags: ['x'.repeat(7_000_000)] })
+    upstream.flaw((_request, response) => {
+      const link = '</v2/disk/tags/list?n=1000&last=x>; rel="next"'
+      response.writeHead(200, { 'content-type': 'application/json', link }).end(large)
+      return true
+    })
+    const listed = await mirror.get('/v2/hub/disk/tags/list?n=1')
+    // Nobody could ask for a tag like that.
+    expect(await listed.json()).toMatchObject({ tags: [] })
+    expect(upstream.asked()).toHaveLength(10)
+  })
+
   test('of a repository that the upstream does not have are unknown', async () => {
     await start()
     upstream.flaw((_request, response) => {

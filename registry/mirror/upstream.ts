@@ -2,7 +2,7 @@ import type { Dispatcher } from 'undici'
 import { z } from 'zod'
 import { digestAlgorithm, digestOf, parseDigest, type Digest } from '../../core/digest.ts'
 import { mediaTypes, parseManifest } from '../../core/manifest.ts'
-import { formatReference, type Reference } from '../../core/reference.ts'
+import { formatReference, isTag, type Reference } from '../../core/reference.ts'
 import type { StoredManifest } from '../../core/registry.ts'
 import type { Bytes } from '../../core/streams.ts'
 import { manifestLimitBytes, type Referrer } from '../manifests.ts'
@@ -14,6 +14,7 @@ const mostPages = 1000
 /** Whoever asks what a tag is now has something to serve where there is no answer. */
 const resolvePatienceMs = 10_000
 const pageLimitBytes = 8 * 1024 * 1024
+const listLimitBytes = 64 * 1024 * 1024
 
 const manifestTypes = [
   mediaTypes.ociManifest,
@@ -77,7 +78,7 @@ export function createUpstreamRepository(
       await response.body.dump()
       if (response.statusCode === 404) return undefined
       const size = Number(response.headers['content-length'] ?? NaN)
-      if (Number.isSafeInteger(size)) return { size }
+      if (Number.isSafeInteger(size) && size >= 0) return { size }
       throw requests.failed(new Error('it does not say how long the blob is'), path)
     },
     readBlob: (digest, transfer) => readUpstreamBlob(`${root}/blobs/${digest}`, requests, transfer),
@@ -94,13 +95,15 @@ async function readPages<T>(
 ): Promise<T[] | undefined> {
   const entries: T[] = []
   let next: string | undefined = path
-  for (let pages = 0; next !== undefined && pages < mostPages; pages++) {
+  let left = listLimitBytes
+  for (let pages = 0; next !== undefined && left > 0 && pages < mostPages; pages++) {
     const at: string = next
     const response = await requests.send(at, { method: 'GET', accept: [200, 404] })
     try {
-      const text = Buffer.from(await readAtMost(response.body, pageLimitBytes)).toString()
+      const bytes = await readAtMost(response.body, pageLimitBytes)
       if (response.statusCode === 404) return undefined
-      entries.push(...read(JSON.parse(text)))
+      left -= bytes.length
+      entries.push(...read(JSON.parse(Buffer.from(bytes).toString())))
     } catch (error) {
       throw requests.failed(error, at)
     }
@@ -154,8 +157,9 @@ async function readAtMost(
 
 const tagList = z.looseObject({ tags: z.array(z.string()).nullish() })
 
+/** What is no tag nobody could ask us for. */
 function tagsIn(body: unknown): string[] {
-  return [...new Set(tagList.parse(body).tags ?? [])]
+  return [...new Set(tagList.parse(body).tags?.filter(isTag))]
 }
 
 const referrerList = z.looseObject({

@@ -1,5 +1,5 @@
 import { hostname } from 'node:os'
-import picomatch from 'picomatch'
+import { createGlobMatcher } from '../../core/glob.ts'
 import type { Log } from '../../core/log.ts'
 import type { ObjectStore } from '../../core/object-store.ts'
 import { createEndpoint, type Endpoint } from './endpoint.ts'
@@ -110,6 +110,6 @@ export async function openWebhooks(
 }
 
 function createFilter({ actions, repositories }: WebhookSettings): Receiver['wants'] {
-  const covers = picomatch([...repositories], { nonegate: true, noext: true })
+  const covers = createGlobMatcher(repositories)
   return ({ action, target }) => actions.includes(action) && covers(target.repository)
 }

@@ -1,14 +1,18 @@
 import { digestAlgorithm, digestHex, parseDigest, type Digest } from '../../core/digest.ts'
+import { createGate } from '../../core/gate.ts'
 import { isManifestIndex, mediaTypes, parseManifest } from '../../core/manifest.ts'
 import { describeManifest } from '../manifest-records.ts'
 import type { Referrer, StoredManifests } from '../manifests.ts'
 import { queryValue, type Handler } from './context.ts'
 
-/** Read at once; annotations can make each as large as a manifest. */
-const readAtOnce = 16
+/** Read at once, fewer at first and behind large ones: annotations can make each 4 MiB. */
+const firstAtOnce = 2
+const mostAtOnce = 16
 /** A page ends after so many entries or bytes of them, as soon as it has either. */
 const pageEntries = 500
 const pageBytes = 1024 * 1024
+/** A page of large ones takes many times its size, and strangers ask for hundreds together. */
+const building = createGate({ atOnce: 2, waiting: 1000, what: 'listings of referrers at work' })
 
 /** Part of a listing: what is after `last`, up to and with `next`, or to the end without one. */
 interface ListedPage {
@@ -23,8 +27,12 @@ export const listReferrers: Handler<'referrers'> = async ({ store, target, reque
   const asked = queryValue(request, 'last')
   const last = asked === undefined ? undefined : parseDigest(asked)
   const { name, manifests } = store.registry.repository(target.name)
-  const own = await readPage(manifests, subject, last)
-  const { next, referrers } = await withFallback(manifests, subject, { ...own, last })
+  const { next, referrers } = await building(async () => {
+    // Who has waited for it may have gone.
+    request.signal.throwIfAborted()
+    const own = await readPage(manifests, subject, last)
+    return withFallback(manifests, subject, { ...own, last })
+  })
   if (artifactType !== undefined) reply.header('oci-filters-applied', 'artifactType')
   if (next !== undefined) {
     const filter = artifactType === undefined ? {} : { artifactType }
@@ -45,10 +53,13 @@ async function readPage(
 ): Promise<ListedPage> {
   const referrers: Referrer[] = []
   let next = last
+  let limit = firstAtOnce
   for (let bytes = 0; bytes < pageBytes && referrers.length < pageEntries;) {
-    const part = await manifests.listReferrers(subject, { last: next, limit: readAtOnce })
+    const part = await manifests.listReferrers(subject, { last: next, limit })
     referrers.push(...part.referrers)
-    bytes += JSON.stringify(part.referrers).length
+    const size = JSON.stringify(part.referrers).length
+    bytes += size
+    limit = size > pageBytes / mostAtOnce ? 1 : Math.min(limit * 2, mostAtOnce)
     next = part.next
     if (next === undefined) break
   }

@@ -17,7 +17,7 @@ export interface UploadPlace {
 }
 
 /** Part numbers of a segment, in order. */
-export function numbersOf({ runs }: SegmentRecord): number[] {
+function numbersOf({ runs }: SegmentRecord): number[] {
   return runs.flatMap(([first, count]) => Array.from({ length: count }, (_, at) => first + at))
 }
 

@@ -7,7 +7,7 @@ export interface S3Limits {
   readonly mostPartBytes: number
   /** Parts of one object; what is more goes to a further object. */
   readonly mostParts: number
-  /** Most bytes taken that are not recorded. */
+  /** Most bytes taken that are not recorded; with what sockets hold, less than 64 MiB. */
   readonly windowBytes: number
   /** Memory of all uploads, in pieces of one size. */
   readonly budgetBytes: number
@@ -19,12 +19,12 @@ const mebi = 1024 * 1024
 /** Four parts are in the window: one fills while three are on their way. */
 export const s3Limits: S3Limits = {
   minPartBytes: 5 * mebi,
-  partBytes: 16 * mebi,
-  mostPartBytes: 32 * mebi,
+  partBytes: 12 * mebi,
+  mostPartBytes: 24 * mebi,
   mostParts: 9_990,
-  windowBytes: 64 * mebi,
+  windowBytes: 48 * mebi,
   budgetBytes: 96 * mebi,
-  pieceBytes: mebi / 4,
+  pieceBytes: mebi / 2,
 }
 
 /** Parts cut short leave room for a tenth more of them. */

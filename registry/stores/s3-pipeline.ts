@@ -135,7 +135,7 @@ export function createPipeline(from: Checkpoint, parts: PipelineParts): Pipeline
   function cut(): void {
     const part: Part = { end, bytes: unsent(), stored: undefined }
     queue.push(part)
-    const placed = placing.then(() => segments.nextPlace(record))
+    const placed = placing.then(() => segments.nextPlace(record, signal))
     placed.catch(() => {})
     placing = placed
     void detach(tails.takeAll(), async (source, hashed) => {

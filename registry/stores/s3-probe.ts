@@ -126,12 +126,15 @@ async function probeParts(
     const listed = await loadEtags(s3, { key, uploadId }, segment, new Map())
     requireThat(listed !== undefined, 'it does not list the parts of an upload on its way')
     const Parts = [...listed].map(([PartNumber, ETag]) => ({ PartNumber, ETag }))
-    await s3.call(`complete ${key}`, (attempt) =>
-      s3.client.send(
-        new CompleteMultipartUploadCommand({ ...upload, MultipartUpload: { Parts } }),
-        attempt,
-      ),
-    )
+    const command = new CompleteMultipartUploadCommand({ ...upload, MultipartUpload: { Parts } })
+    await s3.call(`complete ${key}`, async (attempt) => {
+      try {
+        await s3.client.send(command, attempt)
+      } catch (error) {
+        requireThat(statusOf(error) !== 400, `it refuses parts of unlike lengths: ${String(error)}`)
+        throw error
+      }
+    })
     const chunks: Buffer[] = []
     const tail = { start: bytes - 900, end: bytes }
     const { signal } = new AbortController()

@@ -1,7 +1,7 @@
 import { CreateMultipartUploadCommand } from '@aws-sdk/client-s3'
 import { CodedError } from '../../core/errors.ts'
 import { segmentKey, type SegmentRecord } from './s3-checkpoint.ts'
-import type { S3 } from './s3-client.ts'
+import type { Attempt, S3 } from './s3-client.ts'
 import { abortUpload } from './s3-complete.ts'
 import type { PartPlace } from './s3-source.ts'
 
@@ -20,7 +20,7 @@ export interface Segments {
    * Where the next part goes. One call at a time; a claim is recorded first where it needs one:
    * `record` resolves when a snapshot taken after the call is recorded.
    */
-  nextPlace(record: () => Promise<void>): Promise<SegmentPlace>
+  nextPlace(record: () => Promise<void>, signal: AbortSignal): Promise<SegmentPlace>
   /** The part is stored; in the order of places. */
   add(place: SegmentPlace, part: { readonly bytes: number; readonly etag: string }): void
   /**
@@ -87,21 +87,21 @@ export function createSegments(
     }
   }
 
-  async function createUpload(key: string): Promise<string> {
-    const { UploadId } = await s3.call(`begin ${key}`, (attempt) => {
-      const command = { ...s3.place(key), ContentType: 'application/octet-stream' }
-      return s3.client.send(new CreateMultipartUploadCommand(command), attempt)
-    })
+  async function createUpload(key: string, signal: AbortSignal): Promise<string> {
+    const command = { ...s3.place(key), ContentType: 'application/octet-stream' }
+    const begin = (attempt: Attempt) =>
+      s3.client.send(new CreateMultipartUploadCommand(command), attempt)
+    const { UploadId } = await s3.call(`begin ${key}`, begin, { signal })
     if (UploadId === undefined) throw new CodedError('UNKNOWN', `no upload id for ${key}`)
     return UploadId
   }
 
   return {
-    async nextPlace(record) {
+    async nextPlace(record, signal) {
       const index = await currentSegment()
       const segment = at(index)
       const key = segmentKey(uuid, index)
-      segment.uploadId ??= await createUpload(key)
+      segment.uploadId ??= await createUpload(key, signal)
       if (segment.next >= segment.claimed) {
         segment.wanted = Math.min(segment.next + claim, mostParts + 1)
         claim = Math.min(claim * 2, mostClaimed)

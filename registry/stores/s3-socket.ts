@@ -139,7 +139,7 @@ async function readHead(stream: Stream) {
       const headers = new Map(fields.map(parseField))
       return { status: Number(status), headers, rest: chunk.subarray(end + 4 - before) }
     }
-    if (head.length > mostHeadBytes) throw new NoAnswerError('the head of the answer has no end')
+    if (head.length >= mostHeadBytes) throw new NoAnswerError('the head of the answer has no end')
   }
 }
 

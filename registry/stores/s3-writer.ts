@@ -11,7 +11,7 @@ import type { Finisher } from './s3-finish.ts'
 import { choosePartBytes, type S3Limits } from './s3-limits.ts'
 import { createPipeline } from './s3-pipeline.ts'
 import { createSegments } from './s3-segments.ts'
-import type { Sender } from './s3-source.ts'
+import { uploadIsGone, type Sender } from './s3-source.ts'
 import { createTails } from './s3-tails.ts'
 
 export interface WriterParts {
@@ -34,7 +34,8 @@ export function createS3Writer(
   const { s3, sender, finisher, budget, limits, removeTails } = parts
   const begin = readCheckpoint(from)
   const segments = createSegments(uuid, begin.segments, { s3, mostParts: limits.mostParts })
-  const tails = createTails(begin)
+  // An earlier writer may have left more of them than it recorded.
+  const tails = createTails({ ...begin, hasTails: begin.hasTails || from.s3 !== undefined })
   const partBytes = choosePartBytes(expectedBytes, limits)
   let open = start(from)
 
@@ -83,7 +84,7 @@ export function createS3Writer(
   async function hashStored(options: Parameters<Finisher['hash']>[2]): Promise<HashResult> {
     await seal()
     const proven = await finisher.prove(uuid, segments.snapshot(), segments.etags)
-    if (!(await finisher.store(uuid, proven))) throw new Error(`the data object ${uuid} is gone`)
+    if (!(await finisher.store(uuid, proven))) throw uploadIsGone(uuid)
     segments.markStored()
     return finisher.hash(uuid, proven, options)
   }

@@ -180,6 +180,17 @@ describe('the image API', () => {
     expect((await send('/v1/images?name=team-a%2Fapi')).status).toBe(401)
   })
 
+  it('keeps the Idempotency-Keys of callers apart', async () => {
+    const key = { 'idempotency-key': 'nightly' }
+    const first = await post('team-b/keyed', { ...robot, ...key })
+    const second = await post('team-a/keyed', { ...alice, ...key })
+    expect([first.status, second.status]).toEqual([202, 202])
+    expect((await post('team-a/keyed', { ...alice, ...key })).body.id).toBe(second.body.id)
+    const conflict = await post('team-a/other', { ...alice, ...key })
+    expect(conflict.status).toBe(409)
+    expect(JSON.stringify(conflict.body)).not.toContain(first.body.id)
+  })
+
   it('is in the audit log', () => {
     const lines = jsonLines(server.output()).filter(({ msg }) => msg === 'audit')
     const of = (event: string) => lines.find(({ audit }) => audit === event)

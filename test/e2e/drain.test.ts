@@ -2,7 +2,6 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import type { Socket } from 'node:net'
 import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { expect, it } from 'vitest'
 import { digestOf } from '../../core/digest.ts'
 import { createAuthority } from '../fixtures/certificates.ts'
@@ -133,7 +132,8 @@ it('over HTTP/2 the running stream ends well, and the client is told to go away'
   const push = session.request({ ':method': 'POST', ':path': path, ...octets })
   push.write(bytes.subarray(0, half))
   const answered = once(push, 'response')
-  await sleep(100)
+  const taken = async () => (await server.curl('1.1', [`${server.url}/metrics`])).body
+  await expect.poll(taken).toContain(`dvcr_blob_bytes_total{direction="in"} ${half}`)
   const stopped = server.stop()
   await toldToGo
   push.end(bytes.subarray(half))

@@ -71,6 +71,24 @@ test.each(upstreams)('skopeo and crane pull through from %s', async (_name, star
   expect(await tags.json()).toEqual({ name: 'hub/team/disk', tags: ['v1'] })
 })
 
+test('a list of images asks the upstream for nothing', async () => {
+  const upstream = owned.use(await startDvcr({ data: join(folder, 'upstream') }))
+  await push(upstream)
+  for (const tag of ['v2', 'v3']) {
+    const from = `docker://${upstream.host}/team/disk`
+    await skopeo('copy', '--all', ...plain, `${from}:v1`, `${from}:${tag}`)
+  }
+  const mirror = await mirrorOf(upstream.url)
+  const at = (path: string): string => `${mirror.server.url}${path}`
+  expect(await statusOf(mirror.server, 'hub/team/disk', 'manifests/v1')).toBe(200)
+  const asked = 'dvcr_mirror_requests_total{mirror="hub",kind="manifest",outcome="miss"}'
+  expect(await mirror.counter(asked)).toBe(1)
+  const listed = await fetch(at('/v1/images'))
+  expect(await listed.json()).toMatchObject({ images: [{ name: 'hub/team/disk', tag: 'v1' }] })
+  expect(Object(await (await fetch(at('/v1/images'))).json()).images).toHaveLength(1)
+  expect(await mirror.counter(asked)).toBe(1)
+})
+
 test('many clients at once cost the upstream one transfer', async () => {
   const upstream = owned.use(await startDvcr({ data: join(folder, 'upstream') }))
   const bytes = randomBytes(64 * 1024 * 1024)

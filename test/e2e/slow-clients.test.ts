@@ -187,10 +187,12 @@ describe('over HTTP/2', () => {
       await sleep(20)
     }
     await closed
-    const next = via.request({ ':path': path })
-    const [answer]: Record<string, unknown>[] = await once(next, 'response')
-    expect(answer).toMatchObject({ ':status': 204 })
-    expect(answer?.['range']).toMatch(/^0-[1-9]\d*$/)
+    const keptRange = async () => {
+      const next = via.request({ ':path': path })
+      const [answer]: Record<string, unknown>[] = await once(next, 'response')
+      return answer?.['range']
+    }
+    await expect.poll(keptRange).toMatch(/^0-[1-9]\d*$/)
     via.destroy()
   })
 })

@@ -66,6 +66,7 @@ function printSweep(report: SweepReport, out: CommandContext['terminal']['stdout
     [report.expiredManifests, 'manifests that retention does not keep'],
     [report.danglingTags, 'tags of nothing'],
     [report.unfinishedManifests, 'manifests of pushes that broke'],
+    [report.failedRepositories, 'repositories that could not be read: see fsck'],
     [report.orphanReferences, 'references of pushes that broke'],
   ] as const
   const some = found.filter(([count]) => count > 0)

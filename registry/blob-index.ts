@@ -150,13 +150,17 @@ export function createBlobIndex(
     await objects.put(reference, Buffer.from(at), 'ifAbsent')
     let charged = 0
     let linked = false
+    /** Writing the link had no answer: it may be there. */
+    let unsure = false
     try {
       const pointer = await point()
       if (!pointer) return undefined
       for (;;) {
         const current = await readLink(name, digest)
         if (current && current.record.state !== 'dead') {
-          // Someone else was faster: that link has its own reference.
+          // Someone else was faster: that link has its own reference. Or it is ours, changed by
+          // someone before the repetition of a write without an answer was refused.
+          linked ||= current.record.nonce === nonce
           if (await findLink(name, digest, 'at')) return pointer
           continue
         }
@@ -166,12 +170,15 @@ export function createBlobIndex(
         if (charged === 0) await accounts.charge(name, pointer.size, hold)
         charged = pointer.size
         const link = linkOf(nonce, pointer.size, current, at)
+        unsure = true
         linked = (await swap(objects, keys.link(name, digest), link, current)) !== undefined
+        unsure = false
         if (linked) return pointer
       }
     } finally {
-      if (!linked && charged > 0) await accounts.discharge(name, charged)
-      if (!linked) await objects.delete(reference)
+      const isOurs = linked || unsure
+      if (!isOurs && charged > 0) await accounts.discharge(name, charged)
+      if (!isOurs) await objects.delete(reference)
     }
   }
 

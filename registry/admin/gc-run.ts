@@ -8,6 +8,7 @@ const sweepReport: z.ZodType<SweepReport> = z.object({
   startedAt: z.string(),
   finishedAt: z.string(),
   repositories: z.int(),
+  failedRepositories: z.int(),
   links: z.int(),
   blobs: z.int(),
   unreferencedLinks: z.int(),

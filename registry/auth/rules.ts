@@ -30,7 +30,7 @@ export interface RuleOptions {
   readonly otherWho: readonly string[]
 }
 
-/** There is no repository with a longer name; strangers ask about names of any length. */
+/** No repository has a longer name, but strangers ask about names of any length. */
 const longestName = 255
 
 interface Compiled extends Rule {

@@ -1,3 +1,4 @@
+import { writeFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { digestOf } from '../../core/digest.ts'
@@ -161,6 +162,19 @@ describe('the collector', () => {
     await store.gc.drained()
     expect(await store.registry.repository('a').listTags({})).toEqual(['keep', 'v2'])
     expect(await filesIn(`${store.path}/v1/repos/a/_m`)).toHaveLength(2)
+  })
+
+  it('leaves a repository alone that it cannot read, and does the others', async () => {
+    await using store = await openGcStore({ orphanGraceMs: 0 })
+    await pushImage(store, 'a', Buffer.from('{"n":1}'), 'v1')
+    await pushBlob(store, 'a', Buffer.from('{"orphan":1}'))
+    await pushBlob(store, 'b', Buffer.from('{"orphan":2}'))
+    const [manifest = ''] = await filesIn(`${store.path}/v1/repos/a/_m`)
+    await writeFile(manifest, 'damaged')
+    const report = await store.gc.run({ dryRun: false })
+    expect(report).toMatchObject({ repositories: 2, failedRepositories: 1, unreferencedLinks: 1 })
+    await store.gc.drained()
+    expect(await dataFiles(store)).toHaveLength(2)
   })
 
   it('lets a blob be pushed again at any time', async () => {

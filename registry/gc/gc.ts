@@ -81,7 +81,7 @@ export function createGc(
 
   async function runNow(dryRun: boolean): Promise<SweepReport> {
     const isImmutable = createIsImmutable(immutable)
-    const parts = { objects, readReferences, collector, orphanGraceMs, retention, isImmutable }
+    const parts = { objects, log, readReferences, collector, orphanGraceMs, retention, isImmutable }
     const report = await sweep(parts, { dryRun, signal: stopping.signal })
     if (!dryRun) await objects.put(lastKey, encodeJson(report), 'always')
     log.info({ gc: report }, dryRun ? 'looked for garbage' : 'collected garbage')

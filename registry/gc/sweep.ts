@@ -1,4 +1,5 @@
 import type { Digest } from '../../core/digest.ts'
+import type { Log } from '../../core/log.ts'
 import type { ObjectStore } from '../../core/object-store.ts'
 import { digestOfKey, keys, parseReferenceKey } from '../keys.ts'
 import { linkRecord, pointerRecord } from '../records.ts'
@@ -24,6 +25,8 @@ export interface SweepReport {
   readonly startedAt: string
   finishedAt: string
   repositories: number
+  /** Left alone because they could not be read; `dvcr registry fsck` says why. */
+  failedRepositories: number
   links: number
   blobs: number
   /** Links that no manifest refers to and whose grace is over, with the bytes they make readable. */
@@ -41,6 +44,7 @@ export interface SweepReport {
 }
 
 export interface SweepParts {
+  readonly log: Log
   readonly retention: readonly RetentionRule[]
   readonly isImmutable: RetainParts['isImmutable']
   readonly objects: ObjectStore
@@ -66,6 +70,7 @@ export async function sweep(parts: SweepParts, options: SweepOptions): Promise<S
     startedAt: now,
     finishedAt: now,
     repositories: 0,
+    failedRepositories: 0,
     links: 0,
     blobs: 0,
     unreferencedLinks: 0,
@@ -81,7 +86,14 @@ export async function sweep(parts: SweepParts, options: SweepOptions): Promise<S
   for (const name of await listRepositoryNames(parts.objects, { anything: true })) {
     options.signal.throwIfAborted()
     report.repositories++
-    await sweepRepository(parts, options, report, name)
+    try {
+      await sweepRepository(parts, options, report, name)
+    } catch (error) {
+      options.signal.throwIfAborted()
+      // What its manifests refer to is not known: nothing of it is collected, the others are.
+      report.failedRepositories++
+      parts.log.warn({ repository: name, err: error }, 'cannot collect garbage of a repository')
+    }
   }
   const part = Math.floor(Date.now() / hourMs) % referenceParts
   for (const algorithm of ['sha256', 'sha512']) {

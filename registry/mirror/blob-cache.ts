@@ -109,14 +109,20 @@ export function createBlobCache(parts: BlobCacheParts): BlobCache {
     })
   }
 
+  /** One that is being given up is of no use to who comes now. */
+  const useful = (fill: RunningFill | undefined): RunningFill | undefined =>
+    fill?.stop.signal.aborted === true ? undefined : fill
+
   function fillOf(missing: Missing): RunningFill {
     const id = idOf(missing.repository, missing.digest)
-    const running = fills.get(id)
+    const running = useful(fills.get(id))
     if (running) return running
     const stop = new AbortController()
     const started = { stop, fill: openFill(missing, stop) }
     fills.set(id, started)
-    const forget = (): boolean => fills.delete(id)
+    const forget = (): void => {
+      if (fills.get(id) === started) fills.delete(id)
+    }
     started.fill.then(({ ended }) => ended).then(forget, forget)
     return started
   }
@@ -136,11 +142,12 @@ export function createBlobCache(parts: BlobCacheParts): BlobCache {
     const isWhole = range.start === 0 && range.end === size
     // The store verifies by sha256 only.
     const mayFill = isWhole && digestAlgorithm(digest) === 'sha256'
-    const filling = running ?? (mayFill ? fillOf(missing) : undefined)
+    const joined = useful(running)
+    const filling = joined ?? (mayFill ? fillOf(missing) : undefined)
     const fill = await filling?.fill.catch((error: unknown) => noteRefusal(missing, error))
     let at = range.start
     if (fill && (isWhole || fill.filled >= at)) {
-      metrics.request('blob', running ? 'hit' : 'miss')
+      metrics.request('blob', joined ? 'hit' : 'miss')
       try {
         for await (const chunk of fill.read(range, signal)) {
           yield chunk
@@ -175,7 +182,7 @@ export function createBlobCache(parts: BlobCacheParts): BlobCache {
   return {
     async find(repository, digest) {
       // Looked for first: one that ends in between has stored the blob by then.
-      const running = fills.get(idOf(repository, digest))
+      const running = useful(fills.get(idOf(repository, digest)))
       const held = await repository.held.find(digest)
       if (held) return heldBlob(held)
       const size = await sizeAtUpstream(repository, digest)

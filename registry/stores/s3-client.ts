@@ -30,12 +30,15 @@ export interface Patience {
   readonly completingMs: number
   /** Waits between attempts; each is varied by half. */
   readonly retryDelaysMs: readonly number[]
+  /** So long after the first failure no further attempt begins. */
+  readonly givingUpMs: number
 }
 
 export const patience: Patience = {
   idleMs: 20_000,
   completingMs: 15 * 60 * 1000,
   retryDelaysMs: [100, 300, 900, 2_000, 4_000, 4_000, 4_000],
+  givingUpMs: 30_000,
 }
 
 /** One attempt of a request; goes to `S3Client.send` as its options. */
@@ -68,9 +71,9 @@ export interface S3 extends Disposable {
   /** Our key of one of the bucket's. */
   keyOf(objectKey: string): string
   /**
-   * The first attempt that succeeds. What may pass is tried again, in all less than a minute where
-   * the storage answers at all; then throws UNAVAILABLE, STORAGE_FULL or UNKNOWN. What `attempt`
-   * catches itself is an answer. `doing` completes "cannot …".
+   * The first attempt that succeeds. What may pass is tried again, for less than a minute after
+   * the first failure; then throws UNAVAILABLE, STORAGE_FULL or UNKNOWN. What `attempt` catches
+   * itself is an answer. `doing` completes "cannot …".
    */
   call<T>(
     doing: string,
@@ -96,6 +99,11 @@ export function createS3(settings: S3Settings, limits: Patience): S3 {
     keyOf: (objectKey) => objectKey.slice(root.length),
     async call(doing, attempt, { idleMs = limits.idleMs, signal = never } = {}) {
       let isRepeat = false
+      let failedAt: number | undefined
+      const shouldRetry = (error: unknown): boolean => {
+        failedAt ??= performance.now()
+        return isPassing(error) && performance.now() - failedAt < limits.givingUpMs
+      }
       try {
         return await retried(
           async () => {
@@ -105,7 +113,7 @@ export function createS3(settings: S3Settings, limits: Patience): S3 {
               isRepeat = true
             }
           },
-          { delaysMs: limits.retryDelaysMs.map(varied), signal, shouldRetry: isPassing },
+          { delaysMs: limits.retryDelaysMs.map(varied), signal, shouldRetry },
         )
       } catch (error) {
         signal.throwIfAborted()

@@ -24,7 +24,7 @@ export const s3Limits: S3Limits = {
   mostParts: 9_990,
   windowBytes: 48 * mebi,
   budgetBytes: 96 * mebi,
-  pieceBytes: mebi / 2,
+  pieceBytes: mebi / 4,
 }
 
 /** Parts cut short leave room for a tenth more of them. */

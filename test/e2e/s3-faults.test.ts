@@ -23,7 +23,12 @@ const mebibyte = 1024 * 1024
 /** Small parts, so that little data takes many requests; impatient, so that hanging is short. */
 const options = {
   limits: { ...s3Limits, partBytes: 5 * mebibyte, mostPartBytes: 5 * mebibyte },
-  patience: { idleMs: 500, completingMs: 1000, retryDelaysMs: [5, 10, 20, 40, 80, 160, 320] },
+  patience: {
+    idleMs: 500,
+    completingMs: 1000,
+    givingUpMs: 5_000,
+    retryDelaysMs: [5, 10, 20, 40, 80, 160, 320],
+  },
 }
 
 let server: S3Server

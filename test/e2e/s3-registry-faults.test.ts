@@ -16,7 +16,7 @@ import { createSeededRandom } from './seeded-random.ts'
 
 const mebibyte = 1024 * 1024
 /** Little patience: what fails several times is answered, not waited for. */
-const patience = { idleMs: 400, completingMs: 1000, retryDelaysMs: [5, 10, 20] }
+const patience = { idleMs: 400, completingMs: 1000, givingUpMs: 5_000, retryDelaysMs: [5, 10, 20] }
 const binary = { 'content-type': 'application/octet-stream' }
 
 const owned = new AsyncDisposableStack()

@@ -34,7 +34,16 @@ describe('help', () => {
   test('lists every command', async () => {
     const { exitCode, out } = await dvcr(['--help'])
     expect(exitCode).toBe(0)
-    for (const command of ['serve', 'import ', 'imports', 'images', 'inspect', 'rm', 'tag', 'registry']) {
+    for (const command of [
+      'serve',
+      'import ',
+      'imports',
+      'images',
+      'inspect',
+      'rm',
+      'tag',
+      'registry',
+    ]) {
       expect(out).toContain(`\n  ${command}`)
     }
   })

@@ -119,7 +119,9 @@ export function createProgram(context: CommandContext): Command {
     .action(async (image, flags) => (await images()).inspectCommand(image, flags, context))
   program
     .command('rm <image>')
-    .description('Delete a tag (name:tag; the last one with its image), or an image with all its tags (name@digest)')
+    .description(
+      'Delete a tag (name:tag; the last one with its image), or an image with all its tags (name@digest)',
+    )
     .addOption(serverOption)
     .addOption(dataOption)
     .action(async (image, flags) => (await images()).removeCommand(image, flags, context))

@@ -30,6 +30,15 @@ test.each([
     { ...image, mediaType: 'x/y' },
     'it says it is x/y',
   ],
+  [
+    'more annotations than readers could take',
+    mediaTypes.ociManifest,
+    {
+      ...image,
+      annotations: Object.fromEntries(Array.from({ length: 10_001 }, (_, n) => [n, ''])),
+    },
+    'annotations has 10001 entries',
+  ],
   ['no config', mediaTypes.ociManifest, { ...image, config: undefined }, 'needs "config"'],
   ['no layers', mediaTypes.dockerManifest, { ...image, layers: undefined }, 'needs "config"'],
   ['an index without manifests', mediaTypes.ociIndex, image, 'needs "manifests"'],

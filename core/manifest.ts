@@ -54,6 +54,7 @@ export function parseManifest(mediaType: string, bytes: Uint8Array): Manifest {
   }
   let parsed: Manifest
   try {
+    refuseExcess(json)
     parsed = manifest.parse(json)
   } catch (error) {
     throw invalid(error instanceof z.ZodError ? z.prettifyError(error) : String(error), error)
@@ -67,6 +68,21 @@ export function parseManifest(mediaType: string, bytes: Uint8Array): Manifest {
     throw invalid('an image manifest needs "config" and "layers"')
   }
   return parsed
+}
+
+/** Far more than any image has; every reader of the manifest works on all of them. */
+const mostEntries = 10_000
+
+/** Throws where a list or a set of annotations has so many entries that readers would stand still. */
+function refuseExcess(json: unknown): void {
+  if (typeof json !== 'object' || json === null) return
+  for (const [name, value] of Object.entries(json)) {
+    if (typeof value !== 'object' || value === null) continue
+    const { length } = Object.keys(value)
+    if (length > mostEntries) {
+      throw new Error(`${name} has ${length} entries, more than ${mostEntries} are not taken`)
+    }
+  }
 }
 
 /** True for an OCI index or a Docker manifest list. */

@@ -7,6 +7,7 @@ import {
   type FastifyReply,
   type FastifyRequest,
 } from 'fastify'
+import { limitAnswers } from './answer-limit.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import type { AccessControl } from './auth/access-control.ts'
@@ -103,8 +104,9 @@ export function createServer(options: ServerOptions): FastifyInstance {
   drainOnClose(app, servers, options.drainMs ?? 10_000)
   addFailureHandlers(app, metrics)
   if (options.access) registerAccess(app, options.access, options.log)
-  registerHealth(app, { store, metrics })
   const speed = { stallLimitMs, bytesPerSecond: floorSpeed }
+  limitAnswers(app, speed)
+  registerHealth(app, { store, metrics })
   const { events = noEvents } = options
   registerDistribution(app, { store, metrics, speed, events })
   registerAdmin(app, { admin: store.admin, speed })

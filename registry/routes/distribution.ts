@@ -1,6 +1,5 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CodedError } from '../../core/errors.ts'
-import { limitAnswers } from '../answer-limit.ts'
 import { accessOf } from '../auth/request-access.ts'
 import type { FloorSpeed } from '../floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
@@ -57,7 +56,6 @@ export function registerDistribution(app: FastifyInstance, options: Distribution
     // Bodies are read by the handlers, blobs of any size as streams: Fastify's limit is not ours.
     scope.removeAllContentTypeParsers()
     scope.addContentTypeParser('*', (_request, _payload, done) => done(null))
-    limitAnswers(scope, speed)
     scope.route({
       method: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS'],
       url: '/v2/*',

@@ -34,7 +34,15 @@ export async function registryReport(
 function storageTable(results: readonly ScenarioResult[], size: number): string {
   const head = ['', 'dvcr', 'distribution v3', 'docker-registry', 'dvcr ÷ v3', 'gate', '']
   const rows = results.flatMap(({ scenario, storage, rounds }) => [
-    [`**${scenario.title(size)}** (${countRounds(rounds.length)})`, '', '', '', '', '', ''],
+    [
+      `**${scenario.title(size, storage)}** (${countRounds(rounds.length)})`,
+      '',
+      '',
+      '',
+      '',
+      '',
+      '',
+    ],
     ...Object.entries(scenario.metrics).map(([key, { label, unit, gates }]) => {
       const own = figure(rounds, 'dvcr', key, unit)
       const share = ratio(rounds, key)

@@ -39,7 +39,7 @@ export type Figures<Key extends string = string> = Readonly<Record<Key, number>>
 export interface Scenario<Key extends string = string> {
   readonly name: string
   /** What is done, with the sizes that `size` leads to. */
-  readonly title: (size: number) => string
+  readonly title: (size: number, storage: Storage) => string
   readonly storages: readonly Storage[]
   /** Who can do it at all; all of them unless said. */
   readonly contestants?: readonly Contestant[]

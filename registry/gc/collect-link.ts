@@ -7,11 +7,17 @@ import { linkRecord, type Link } from '../records.ts'
 import { readVersioned, swap, type Versioned } from '../versioned.ts'
 import type { ReadReferences } from './references.ts'
 
-/** What one look at a thing came to. `waiting`: look again after the grace, with the `rev` seen. */
+/** A condemned version, and a moment (`ReadReferences.now`) after it was condemned. */
+export interface Condemned {
+  readonly rev: number
+  readonly since: number
+}
+
+/** What one look at a thing came to. `waiting`: look again after the grace, with what was seen. */
 export type Outcome =
   | { readonly kind: 'kept' }
   | { readonly kind: 'not-yet'; readonly at: number }
-  | { readonly kind: 'waiting'; readonly rev: number }
+  | { readonly kind: 'waiting'; readonly condemned: Condemned }
   | { readonly kind: 'removed'; readonly bytes: number }
 
 export interface LinkParts {
@@ -27,8 +33,10 @@ export interface LinkCandidate {
   readonly orphanGraceMs: number
   /** Ms it keeps after it was last answered. */
   readonly askedGraceMs: number
+  /** A moment when it was a candidate already. */
+  readonly since: number
   /** The condemned version whose grace is over. */
-  readonly waitedFor: number | undefined
+  readonly waitedFor: Condemned | undefined
 }
 
 /**
@@ -38,9 +46,13 @@ export interface LinkCandidate {
  */
 export async function collectLink(
   { objects, readReferences, accounts }: LinkParts,
-  { name, digest, orphanGraceMs, askedGraceMs, waitedFor }: LinkCandidate,
+  candidate: LinkCandidate,
 ): Promise<Outcome> {
+  const { name, digest, orphanGraceMs, askedGraceMs, waitedFor } = candidate
   const key = keys.link(name, digest)
+  const waiting = (rev: number): Outcome => {
+    return { kind: 'waiting', condemned: { rev, since: readReferences.now() } }
+  }
   const found = await readVersioned(objects, linkRecord, key)
   if (!found) return { kind: 'kept' }
   const { record } = found
@@ -50,15 +62,16 @@ export async function collectLink(
     const asked = record.asked === undefined ? 0 : Date.parse(record.asked) + askedGraceMs
     const due = Math.max(pushed, asked)
     if (due > Date.now()) return { kind: 'not-yet', at: due }
-    if ((await readReferences(name)).blobs.has(digest)) return { kind: 'kept' }
+    const { blobs } = await readReferences(name, candidate.since)
+    if (blobs.has(digest)) return { kind: 'kept' }
     const since = new Date().toISOString()
     const rev = record.rev + 1
     const condemned: Link = { ...record, state: 'condemned', rev, since }
     const done = await swap(objects, key, condemned, found)
-    return done ? { kind: 'waiting', rev } : { kind: 'not-yet', at: Date.now() }
+    return done ? waiting(rev) : { kind: 'not-yet', at: Date.now() }
   }
-  if (record.rev !== waitedFor) return { kind: 'waiting', rev: record.rev }
-  if ((await readReferences(name)).blobs.has(digest)) {
+  if (record.rev !== waitedFor?.rev) return waiting(record.rev)
+  if ((await readReferences(name, waitedFor.since)).blobs.has(digest)) {
     const { since: _, ...kept } = record
     await swap(objects, key, { ...kept, state: 'live', rev: record.rev + 1 }, found)
     return { kind: 'kept' }

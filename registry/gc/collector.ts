@@ -4,7 +4,7 @@ import type { ObjectStore } from '../../core/object-store.ts'
 import type { DataStore } from '../data-store.ts'
 import { digestOfKey, keys } from '../keys.ts'
 import type { DeletedManifest } from '../manifests.ts'
-import { collectLink, type LinkCandidate, type LinkParts } from './collect-link.ts'
+import { collectLink, type Condemned, type LinkCandidate, type LinkParts } from './collect-link.ts'
 import { collectManifest } from './collect-manifest.ts'
 import { collectPointer } from './collect-pointer.ts'
 import { createJobQueue, type Job } from './job-queue.ts'
@@ -61,13 +61,15 @@ export function createCollector(parts: CollectorParts): Collector {
   })
 
   function linkJob(name: string, digest: Digest, orphanGrace: number): Job {
-    let waitedFor: number | undefined
+    let waitedFor: Condemned | undefined
+    const since = readReferences.now()
     return async () => {
       const candidate: LinkCandidate = {
         name,
         digest,
         orphanGraceMs: orphanGrace,
         askedGraceMs: graceMs,
+        since,
         waitedFor,
       }
       const outcome = await collectLink({ objects, readReferences, accounts }, candidate)
@@ -77,7 +79,7 @@ export function createCollector(parts: CollectorParts): Collector {
         case 'not-yet':
           return outcome.at > Date.now() + plannedMs ? undefined : outcome.at
         case 'waiting':
-          waitedFor = outcome.rev
+          waitedFor = outcome.condemned
           return Date.now() + graceMs
         case 'removed':
           addPointer(digest, Date.now())

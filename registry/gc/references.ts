@@ -10,6 +10,9 @@ const readAtOnce = 32
 const dayMs = 24 * 60 * 60 * 1000
 /** Manifests whose references are remembered, over all repositories. */
 const mostRemembered = 200_000
+/** Repositories whose last look is kept, for so long. */
+const keptLooks = 8
+const keptLookMs = 5 * 60_000
 
 type Facts = Pick<ManifestRecord, 'state' | 'blobs' | 'manifests' | 'kept' | 'subject'>
 
@@ -24,8 +27,16 @@ export interface References {
   readonly unfinished: readonly Digest[]
 }
 
-/** Answers for the moment of the call: the listing is always read anew. */
-export type ReadReferences = (name: string) => Promise<References>
+/** Says what the manifests of a repository refer to. */
+export interface ReadReferences {
+  /**
+   * Looks now; with `since` also a look will do that began after that moment, so that one look
+   * serves everything in a repository that was condemned before it.
+   */
+  (name: string, since?: number): Promise<References>
+  /** A moment of this process: what is written before it is seen by looks that begin after it. */
+  now(): number
+}
 
 /**
  * Reads what manifests refer to. A digest always names the same references, so a manifest is read
@@ -51,7 +62,7 @@ export function createReadReferences(objects: ObjectStore): ReadReferences {
     return facts
   }
 
-  return async (name) => {
+  async function look(name: string): Promise<References> {
     const blobs = new Set<Digest>()
     const children = new Set<Digest>()
     const manifests = new Map<Digest, Digest | undefined>()
@@ -74,4 +85,25 @@ export function createReadReferences(objects: ObjectStore): ReadReferences {
     }
     return { blobs, children, manifests, unfinished }
   }
+
+  const looks = new LRUCache<
+    string,
+    { readonly began: number; readonly found: Promise<References> }
+  >({ max: keptLooks, ttl: keptLookMs })
+  let moment = 0
+
+  async function read(name: string, since?: number): Promise<References> {
+    const last = looks.get(name)
+    if (since !== undefined && last && last.began > since) return last.found
+    const mine = { began: ++moment, found: look(name) }
+    looks.set(name, mine)
+    try {
+      return await mine.found
+    } catch (error) {
+      if (looks.peek(name) === mine) looks.delete(name)
+      throw error
+    }
+  }
+
+  return Object.assign(read, { now: () => ++moment })
 }

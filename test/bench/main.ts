@@ -56,11 +56,13 @@ bench
     'turns of each contestant in each scenario (default: 3, of gc 5)',
     parseRounds,
   )
-  .option(
-    '--scenarios <list>',
-    `some of ${everyScenario.map(nameOf).join(',')}; without -folder or -s3 both`,
-    parseScenarios,
-    everyScenario,
+  .addOption(
+    new Option(
+      '--scenarios <list>',
+      `some of ${everyScenario.map(nameOf).join(',')}; without -folder or -s3 both`,
+    )
+      .argParser(parseScenarios)
+      .default(everyScenario, 'all'),
   )
   .addOption(
     new Option('--s3-server <name>', 'what all store in, on S3').choices(s3Tools).default('minio'),

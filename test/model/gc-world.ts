@@ -3,7 +3,7 @@ import { digestOf, type Digest } from '../../core/digest.ts'
 import { mediaTypes } from '../../core/manifest.ts'
 import type { ObjectStore } from '../../core/object-store.ts'
 import { createBlobIndex, type BlobIndex } from '../../registry/blob-index.ts'
-import { collectLink } from '../../registry/gc/collect-link.ts'
+import { collectLink, type Condemned } from '../../registry/gc/collect-link.ts'
 import { collectManifest } from '../../registry/gc/collect-manifest.ts'
 import { collectPointer } from '../../registry/gc/collect-pointer.ts'
 import { createReadReferences } from '../../registry/gc/references.ts'
@@ -70,15 +70,16 @@ export function createProcess(
       if (!(await index.commit(name, digestOf(blob), bytes))) await dataStore.delete({ data: uuid })
     },
     async collectLink(name, digest) {
-      let waitedFor: number | undefined
+      let waitedFor: Condemned | undefined
+      const since = readReferences.now()
       for (let look = 0; look < 3; look++) {
         const outcome = await collectLink(
           { objects, readReferences, accounts },
-          { name, digest, orphanGraceMs: 2 * dayMs, askedGraceMs: 0, waitedFor },
+          { name, digest, orphanGraceMs: 2 * dayMs, askedGraceMs: 0, since, waitedFor },
         )
         if (outcome.kind === 'removed') return pointer(digest)
         if (outcome.kind !== 'waiting') return
-        waitedFor = outcome.rev
+        waitedFor = outcome.condemned
       }
     },
     collectPointer: pointer,

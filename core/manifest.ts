@@ -70,14 +70,14 @@ export function parseManifest(mediaType: string, bytes: Uint8Array): Manifest {
   return parsed
 }
 
-/** Far more than any image has; every reader of the manifest works on all of them. */
+/** Annotations; far more than any image has. Every reader of the manifest works on all of them. */
 const mostEntries = 10_000
 
-/** Throws where a list or a set of annotations has so many entries that readers would stand still. */
+/** Throws where annotations are so many that every reader would stand still over them. */
 function refuseExcess(json: unknown): void {
   if (typeof json !== 'object' || json === null) return
   for (const [name, value] of Object.entries(json)) {
-    if (typeof value !== 'object' || value === null) continue
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) continue
     const { length } = Object.keys(value)
     if (length > mostEntries) {
       throw new Error(`${name} has ${length} entries, more than ${mostEntries} are not taken`)

@@ -25,27 +25,30 @@ afterAll(() => owned.disposeAsync())
 const run = (server: RunningServer, ...args: readonly string[]) =>
   dvcr(['registry', ...args, '--server', server.url])
 
+// Deleting needs room for its records: a floor keeps it, without one there is by chance some left.
 it.each([
-  ['with a floor that stays free', '16Mi'],
-  ['to the last byte', '0'],
-])('an import that fills the disk %s tags nothing, and the store is well', async (_, minFree) => {
-  await using disk = await mountSmallDisk(48 * mib)
-  const data = join(disk.path, 'data')
-  {
-    await using server = await startDvcr({ data, args: ['--min-free', minFree] })
-    await pushOver(server.url, 'mine', '1')
-    const full = await run(server, 'import', '--from', archive)
-    expect(full).toMatchObject({ exitCode: 3, stdout: '' })
-    expect(full.stderr).toMatch(/STORAGE_FULL: .*free space/)
-    const seen = Object.keys(await pullEverything(server.url))
-    expect(seen.filter((name) => !name.includes('@'))).toEqual(['mine:1'])
-    expect((await run(server, 'fsck', '--data-digests')).stdout).toMatch(/^0 errors/m)
-    // Deleting needs room for its records; a floor keeps it.
-    const removed = await run(server, 'rm', 'mine', '--yes')
-    expect(removed.exitCode).toBe(minFree === '0' ? 3 : 0)
-    await server.stop()
-  }
-})
+  ['with a floor that stays free', '16Mi', [0]],
+  ['to the last byte', '0', [0, 3]],
+])(
+  'an import that fills the disk %s tags nothing, and the store is well',
+  async (_, minFree, removals) => {
+    await using disk = await mountSmallDisk(48 * mib)
+    const data = join(disk.path, 'data')
+    {
+      await using server = await startDvcr({ data, args: ['--min-free', minFree] })
+      await pushOver(server.url, 'mine', '1')
+      const full = await run(server, 'import', '--from', archive)
+      expect(full).toMatchObject({ exitCode: 3, stdout: '' })
+      expect(full.stderr).toMatch(/STORAGE_FULL: .*free space/)
+      const seen = Object.keys(await pullEverything(server.url))
+      expect(seen.filter((name) => !name.includes('@'))).toEqual(['mine:1'])
+      expect((await run(server, 'fsck', '--data-digests')).stdout).toMatch(/^0 errors/m)
+      const removed = await run(server, 'rm', 'mine', '--yes')
+      expect(removals).toContain(removed.exitCode)
+      await server.stop()
+    }
+  },
+)
 
 it('an export that fills the disk leaves nothing', async () => {
   await using disk = await mountSmallDisk(16 * mib)

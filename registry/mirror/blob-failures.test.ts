@@ -31,6 +31,12 @@ async function pull(): Promise<Buffer> {
   return Buffer.from(await response.arrayBuffer())
 }
 
+async function pullStatus(): Promise<number> {
+  const response = await mirror.get(path)
+  await response.arrayBuffer()
+  return response.status
+}
+
 const held = () => mirror.store.registry.repository('hub/disk').blobs.stat(digest)
 /** What a blob that was not kept has left in the store. */
 const leftovers = async (): Promise<string[]> =>
@@ -94,6 +100,8 @@ describe('an upstream that sends something else', () => {
     send(randomBytes(blob.length))
     await expectCut(await mirror.get(path))
     upstream.flaw(undefined)
+    // The fill that failed may still be on its way out.
+    await expect.poll(pullStatus).toBe(200)
     expect((await pull()).equals(blob)).toBe(true)
   })
 

@@ -56,8 +56,8 @@ test('refuses what was cut anywhere but between two streams', () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: joined.length - 1 }), ...sizes, (end, input, output) => {
       const cut = joined.subarray(0, end)
-      // Padding comes in fours.
-      if (end >= packed.length && end <= padded && (end - packed.length) % 4 === 0) return
+      // Padding comes in fours, streams too.
+      if (end === packed.length || (end >= padded - 8 && end <= padded && end % 4 === 0)) return
       expect(() => decode(cut, input, output)).toThrow(
         expect.objectContaining({ code: 'COMPRESSION_INVALID' }),
       )

@@ -17,7 +17,7 @@ import { announceChanges } from '../registry/notifications/announced-registry.ts
 import { createWebhookMetrics } from '../registry/notifications/metrics.ts'
 import { openWebhooks } from '../registry/notifications/webhooks.ts'
 import { createReload, type Reload } from '../registry/reload.ts'
-import { createServer } from '../registry/server.ts'
+import { createServer } from '../registry/http/server.ts'
 import { measureStorage } from '../registry/storage-metrics.ts'
 import { formatUrl, isLoopback, parseListen, type ListenAddress } from './address.ts'
 import { openHttp } from './serve-http.ts'

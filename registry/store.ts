@@ -10,10 +10,10 @@ import { createGc, type Gc, type GcOptions } from './gc/gc.ts'
 import { createQuotas, type QuotaRule, type Quotas } from './quota.ts'
 import { neverRedirect, type RedirectPolicy } from './redirect.ts'
 import { createIsImmutable } from './retention.ts'
-import { createSessions } from './sessions.ts'
+import { createSessions } from './uploads/sessions.ts'
 import { createStoreRegistry, type StoreRegistry } from './store-registry.ts'
 import { openFolderStore } from './stores/folder.ts'
-import { createUploads, type Uploads } from './uploads.ts'
+import { createUploads, type Uploads } from './uploads/uploads.ts'
 
 const hourMs = 60 * 60 * 1000
 const weekMs = 7 * 24 * hourMs

@@ -23,7 +23,7 @@ import {
 } from '../../test/fixtures/access-client.ts'
 import { createAuthority } from '../../test/fixtures/certificates.ts'
 import { createTempFolder } from '../../test/fixtures/temp-folder.ts'
-import { openTls } from '../tls.ts'
+import { openTls } from '../http/tls.ts'
 
 const alice = basic('alice', passwords.alice)
 const bob = basic('bob', passwords.bob)

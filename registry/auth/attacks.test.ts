@@ -19,7 +19,7 @@ import {
 } from '../../test/fixtures/access-server.ts'
 import { createAuthority } from '../../test/fixtures/certificates.ts'
 import { createTempFolder } from '../../test/fixtures/temp-folder.ts'
-import { openTls } from '../tls.ts'
+import { openTls } from '../http/tls.ts'
 
 const alice = basic('alice', passwords.alice)
 const robot = { authorization: `Bearer ${robotToken}` }

@@ -1,7 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Log } from '../../core/log.ts'
 import { queryValue } from '../routes/context.ts'
-import { factsOf, pathOf } from '../request-facts.ts'
+import { factsOf, pathOf } from '../http/request-facts.ts'
 import { distributionTarget } from '../routes/distribution.ts'
 import { auditNotes } from './request-access.ts'
 

@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { factsOf } from '../request-facts.ts'
+import { factsOf } from '../http/request-facts.ts'
 
 export const eventActions = ['push', 'pull', 'delete', 'mount'] as const
 export type EventAction = (typeof eventActions)[number]

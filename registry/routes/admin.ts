@@ -3,9 +3,9 @@ import { z } from 'zod'
 import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
 import type { Admin } from '../admin/admin.ts'
-import type { FloorSpeed } from '../floor-speed.ts'
-import { readBody } from '../request-body.ts'
-import { sendBody } from '../response-body.ts'
+import type { FloorSpeed } from '../http/floor-speed.ts'
+import { readBody } from '../http/request-body.ts'
+import { sendBody } from '../http/response-body.ts'
 import { eventLines } from './event-lines.ts'
 
 declare module 'fastify' {

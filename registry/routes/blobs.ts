@@ -1,7 +1,7 @@
 import { parseDigest } from '../../core/digest.ts'
 import type { ByteRange } from '../../core/registry.ts'
-import { parseRange } from '../range.ts'
-import { sendBody } from '../response-body.ts'
+import { parseRange } from '../http/range.ts'
+import { sendBody } from '../http/response-body.ts'
 import { blobUnknown } from '../store-registry.ts'
 import { isNotModified, type Call, type Handler } from './context.ts'
 

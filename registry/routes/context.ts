@@ -1,11 +1,11 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Access } from '../../core/access.ts'
 import type { Bytes } from '../../core/streams.ts'
-import type { FloorSpeed } from '../floor-speed.ts'
+import type { FloorSpeed } from '../http/floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
 import type { EventAction, EventTarget } from '../notifications/events.ts'
 import type { Store } from '../store.ts'
-import type { Target } from '../target.ts'
+import type { Target } from '../http/target.ts'
 
 /** One request for one kind of target. */
 export interface Call<K extends Target['kind']> {

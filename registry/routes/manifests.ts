@@ -4,7 +4,7 @@ import { CodedError } from '../../core/errors.ts'
 import { parseReference, parseTag, type Reference } from '../../core/reference.ts'
 import { noteForAudit } from '../auth/request-access.ts'
 import { manifestLimitBytes } from '../manifests.ts'
-import { readSmallBody } from '../request-body.ts'
+import { readSmallBody } from '../http/request-body.ts'
 import { isNotModified, queryValues, type Call, type Handler } from './context.ts'
 
 /** Tags that the query of one request may set; the spec asks for at least ten. */

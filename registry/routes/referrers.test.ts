@@ -7,7 +7,7 @@ import { mediaTypes } from '../../core/manifest.ts'
 import { filesIn } from '../../test/fixtures/store-at.ts'
 import { openTempStore, type TempStore } from '../../test/fixtures/temp-store.ts'
 import { createMetrics } from '../metrics.ts'
-import { createServer } from '../server.ts'
+import { createServer } from '../http/server.ts'
 
 const name = 'a/b'
 const subject = digestOf(Buffer.from('subject'))

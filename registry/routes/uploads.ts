@@ -6,10 +6,10 @@ import {
 } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
 import { observed } from '../../core/streams.ts'
-import { parseContentRange } from '../range.ts'
-import { bodyBytes, hasBody } from '../request-body.ts'
+import { parseContentRange } from '../http/range.ts'
+import { bodyBytes, hasBody } from '../http/request-body.ts'
 import { blobType } from '../notifications/envelope.ts'
-import type { Upload, UploadBody } from '../upload.ts'
+import type { Upload, UploadBody } from '../uploads/upload.ts'
 import { queryValue, type Call, type Handler } from './context.ts'
 
 /** Starts an upload, takes a whole blob, or mounts one. @see OCI distribution-spec §push */

@@ -5,7 +5,7 @@ import type { HashResult } from '../../core/hash-pool.ts'
 import { bufferBytes, returnBuffer, takeBuffer } from '../buffers.ts'
 import type { DataFile, DataWriter, WriteOptions } from '../data-store.ts'
 import type { Checkpoint } from '../records.ts'
-import { createSpool } from '../spool.ts'
+import { createSpool } from '../uploads/spool.ts'
 
 /** Appends to `file`, which ends where `from` does; each piece is written and hashed at a time. */
 export async function createFolderWriter(

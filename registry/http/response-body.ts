@@ -1,6 +1,6 @@
 import type { ServerResponse } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import type { Bytes } from '../core/streams.ts'
+import type { Bytes } from '../../core/streams.ts'
 import { createPace, type FloorSpeed } from './floor-speed.ts'
 import { writeHead } from './request-body.ts'
 import { factsOf } from './request-facts.ts'

@@ -1,5 +1,5 @@
-import type { DigestAlgorithm } from '../core/digest.ts'
-import type { Log } from '../core/log.ts'
+import type { DigestAlgorithm } from '../../core/digest.ts'
+import type { Log } from '../../core/log.ts'
 import {
   requireRoom,
   unknownUpload,

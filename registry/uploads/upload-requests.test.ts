@@ -2,11 +2,11 @@ import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { describe, expect, it } from 'vitest'
-import { digestOf } from '../core/digest.ts'
-import { createLog } from '../core/log.ts'
-import { openTempStore } from '../test/fixtures/temp-store.ts'
-import { createMetrics } from './metrics.ts'
-import { createServer } from './server.ts'
+import { digestOf } from '../../core/digest.ts'
+import { createLog } from '../../core/log.ts'
+import { openTempStore } from '../../test/fixtures/temp-store.ts'
+import { createMetrics } from '../metrics.ts'
+import { createServer } from '../http/server.ts'
 
 async function run() {
   await using owned = new AsyncDisposableStack()

@@ -1,5 +1,5 @@
-import type { ErrorCode } from '../core/error-codes.ts'
-import { CodedError, toCodedError } from '../core/errors.ts'
+import type { ErrorCode } from '../../core/error-codes.ts'
+import { CodedError, toCodedError } from '../../core/errors.ts'
 
 /** What a failed request is answered with. @see OCI distribution-spec §error-codes */
 export interface Failure {

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import type { ByteRange } from '../core/registry.ts'
+import type { ByteRange } from '../../core/registry.ts'
 import { parseContentRange, parseRange } from './range.ts'
 
 /** The code it throws; `undefined` where it does not. */

@@ -1,6 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Duplex } from 'node:stream'
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 import { describeFailure } from './error-body.ts'
 import { lingerMs } from './request-body.ts'
 

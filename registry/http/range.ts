@@ -1,5 +1,5 @@
-import { CodedError } from '../core/errors.ts'
-import type { ByteRange } from '../core/registry.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { ByteRange } from '../../core/registry.ts'
 
 /**
  * The bytes that a `Range` header asks for of `size` bytes. `undefined` means all of them: no

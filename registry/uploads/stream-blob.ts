@@ -1,6 +1,6 @@
-import { parseDigest, type DigestAlgorithm } from '../core/digest.ts'
-import { CodedError } from '../core/errors.ts'
-import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
+import { parseDigest, type DigestAlgorithm } from '../../core/digest.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../../core/registry.ts'
 import { begin, createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
 
 export interface CreateStreamBlobOptions extends CreateBlobOptions {

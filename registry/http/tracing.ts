@@ -1,5 +1,5 @@
 import type { Context } from '@opentelemetry/api'
-import type { Log } from '../core/log.ts'
+import type { Log } from '../../core/log.ts'
 import type { RequestObserver } from './request-observer.ts'
 
 /** Spans of requests, on their way to a collector. */

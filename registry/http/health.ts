@@ -1,7 +1,7 @@
 import type { FastifyInstance } from 'fastify'
-import { CodedError, toCodedError } from '../core/errors.ts'
-import type { Metrics } from './metrics.ts'
-import type { Store } from './store.ts'
+import { CodedError, toCodedError } from '../../core/errors.ts'
+import type { Metrics } from '../metrics.ts'
+import type { Store } from '../store.ts'
 
 /** A successful or failed write counts for so long. */
 const probeMs = 3000

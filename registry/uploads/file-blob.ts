@@ -1,8 +1,8 @@
-import { parseDigest } from '../core/digest.ts'
-import { CodedError } from '../core/errors.ts'
-import type { FileHash } from '../core/hash-pool.ts'
-import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
-import type { DataFiles } from './data-store.ts'
+import { parseDigest } from '../../core/digest.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { FileHash } from '../../core/hash-pool.ts'
+import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../../core/registry.ts'
+import type { DataFiles } from '../data-store.ts'
 import { begin, createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
 import { createSpool } from './spool.ts'
 

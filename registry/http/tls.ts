@@ -1,8 +1,8 @@
 import { X509Certificate } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createSecureContext, type SecureContextOptions, type Server } from 'node:tls'
-import { CodedError } from '../core/errors.ts'
-import type { Log } from '../core/log.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { Log } from '../../core/log.ts'
 
 /** Paths of PEM files. */
 export interface TlsFiles {

@@ -1,9 +1,9 @@
-import { digestAlgorithm, type Digest } from '../core/digest.ts'
-import { CodedError } from '../core/errors.ts'
-import type { Bytes } from '../core/streams.ts'
-import type { DataWriter } from './data-store.ts'
+import { digestAlgorithm, type Digest } from '../../core/digest.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { Bytes } from '../../core/streams.ts'
+import type { DataWriter } from '../data-store.ts'
 import { createNewest, type Interruption } from './newest.ts'
-import type { Checkpoint } from './records.ts'
+import type { Checkpoint } from '../records.ts'
 import {
   createRoom,
   requireRoom,

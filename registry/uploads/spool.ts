@@ -1,4 +1,4 @@
-import { bufferBytes, returnBuffer, takeBuffer } from './buffers.ts'
+import { bufferBytes, returnBuffer, takeBuffer } from '../buffers.ts'
 
 /** After so many bytes storage is asked to make them durable while more arrive. */
 const syncEveryBytes = 24 * 1024 * 1024

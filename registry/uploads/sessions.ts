@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { CodedError } from '../core/errors.ts'
-import type { ObjectStore } from '../core/object-store.ts'
-import type { BlobIndex } from './blob-index.ts'
-import type { DataFiles, DataStore } from './data-store.ts'
-import { keys } from './keys.ts'
-import { sessionRecord, type Session } from './records.ts'
-import { createSerial } from './serial.ts'
-import { readVersioned, swap, type Versioned } from './versioned.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { ObjectStore } from '../../core/object-store.ts'
+import type { BlobIndex } from '../blob-index.ts'
+import type { DataFiles, DataStore } from '../data-store.ts'
+import { keys } from '../keys.ts'
+import { sessionRecord, type Session } from '../records.ts'
+import { createSerial } from '../serial.ts'
+import { readVersioned, swap, type Versioned } from '../versioned.ts'
 
 /** What of a session changes while bytes come. */
 export type SessionChange = Partial<Pick<Session, 'algorithm' | 'checkpoint' | 'state' | 'blob'>>

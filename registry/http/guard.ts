@@ -1,5 +1,5 @@
 import type { FastifyRequest } from 'fastify'
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 import { hasBody } from './request-body.ts'
 
 /**

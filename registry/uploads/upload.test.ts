@@ -2,10 +2,10 @@ import { randomBytes } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { describe, expect, it, onTestFinished, vi } from 'vitest'
-import { digestOf } from '../core/digest.ts'
-import { heldBody } from '../test/fixtures/held-body.ts'
-import { filesIn, openStoreAt, readBack, uploadBodyOf } from '../test/fixtures/store-at.ts'
-import { createTempFolder } from '../test/fixtures/temp-folder.ts'
+import { digestOf } from '../../core/digest.ts'
+import { heldBody } from '../../test/fixtures/held-body.ts'
+import { filesIn, openStoreAt, readBack, uploadBodyOf } from '../../test/fixtures/store-at.ts'
+import { createTempFolder } from '../../test/fixtures/temp-folder.ts'
 
 async function expectOvertaken(sent: Promise<void>, offset?: number): Promise<void> {
   const detail = offset === undefined ? {} : { detail: { offset } }

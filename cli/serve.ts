@@ -28,6 +28,9 @@ import { storeDepsOf } from './store-policy.ts'
 import { serveSettings, type ServeSettings } from './serve-settings.ts'
 import type { CommandContext, Terminal } from './terminal.ts'
 
+/** Each keeps its record in memory and in the store. */
+const mostWaitingImports = 1000
+
 const dayMs = 24 * 60 * 60 * 1000
 
 /**
@@ -101,6 +104,7 @@ async function start(context: Start): Promise<string> {
       log,
       metrics: createImportMetrics(metrics.registry),
       maxRunning: settings.maxImports,
+      maxWaiting: mostWaitingImports,
       retentionMs: settings.importRetentionDays * dayMs,
     }),
   )

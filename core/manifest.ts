@@ -37,6 +37,17 @@ export type Manifest = z.output<typeof manifest>
 const indexTypes: readonly string[] = [mediaTypes.ociIndex, mediaTypes.dockerList]
 const known: readonly string[] = [mediaTypes.ociManifest, mediaTypes.dockerManifest, ...indexTypes]
 
+/** What the manifest says it is; `undefined` where it does not say, or is none. */
+export function mediaTypeOf(bytes: Uint8Array): string | undefined {
+  try {
+    const said = z.object({ mediaType: z.string() })
+    return said.parse(JSON.parse(Buffer.from(bytes).toString())).mediaType
+  } catch {
+    // Whoever reads the whole manifest says what is wrong with it.
+    return undefined
+  }
+}
+
 /**
  * Reads a manifest; the bytes themselves are what is stored and hashed, never this.
  * Throws MANIFEST_INVALID where the media type is not a manifest's, differs from the one inside,

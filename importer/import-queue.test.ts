@@ -120,6 +120,19 @@ describe('a queue', () => {
     expect(await states()).toEqual(['3 succeeded', '2 succeeded', '1 succeeded'])
   })
 
+  test('refuses more than so many that wait', async () => {
+    await using queue = await setup.openQueue({ maxRunning: 1, maxWaiting: 1 })
+    await using gate = await startGatedSource(smallDisk)
+    const create = (tag: string) => queue.create(importOf(gate.url, { tag }), noKey)
+    const running = await create('1')
+    await gate.held()
+    const waiting = await create('2')
+    await expect(create('3')).rejects.toMatchObject({ code: 'TOOMANYREQUESTS' })
+    gate.open()
+    for (const record of [running, waiting]) await ended(queue, record)
+    expect(await ended(queue, await create('3'))).toMatchObject({ state: 'succeeded' })
+  })
+
   test('lists by state and name, and no more than asked for', async () => {
     await using queue = await setup.openQueue()
     const source = await setup.serveDisk()

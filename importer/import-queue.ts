@@ -1,6 +1,7 @@
 import { CodedError, toCodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import { retried } from '../core/retry.ts'
+import { createSerial } from '../core/serial.ts'
 import type { ImportLog } from './import-log.ts'
 import type { ImportedImage } from './import-request.ts'
 import {
@@ -26,6 +27,8 @@ export interface ImportQueueDeps extends PipelineDeps {
   readonly metrics: ImportMetrics
   /** Imports that run at a time. */
   readonly maxRunning: number
+  /** Imports that wait; each keeps its record in memory and in the store. */
+  readonly maxWaiting: number
   readonly retentionMs: number
   /** Waits before the next try after a failure of the source that may pass. */
   readonly retryDelaysMs: readonly number[]
@@ -52,8 +55,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   const running = new Map<string, { cancel: AbortController; done: Promise<void> }>()
   /** Imports that another process runs now. */
   const lost = new Set<string>()
-  /** The newest request being taken of each Idempotency-Key. */
-  const creating = new Map<string, Promise<ImportRecord>>()
+  const inTurn = createSerial()
 
   function add(stored: StoredImport): ImportTracker {
     const tracker = createImportTracker(stored.record)
@@ -176,6 +178,13 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
         { detail: { id: known.stored.record.id } },
       )
     }
+    if (waiting.length >= deps.maxWaiting) {
+      throw new CodedError(
+        'TOOMANYREQUESTS',
+        `${deps.maxWaiting} imports wait already; ask again when some have ended`,
+        { detail: { retryAfterSeconds: 60 } },
+      )
+    }
     await assertTagFree(deps.registry.repository(request.name), request)
     const record = newImportRecord(describeUrl(parseHttpUrl(request.source)), request)
     const { runner } = deps
@@ -189,21 +198,6 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     add(stored)
     startNext()
     return record
-  }
-
-  /** Requests of one Idempotency-Key wait for each other: two at once are one import. */
-  async function createInTurn(request: NewImport, key: string): Promise<ImportRecord> {
-    const before = creating.get(key)
-    const turn = (async () => {
-      await Promise.allSettled([before])
-      return create(request, key)
-    })()
-    creating.set(key, turn)
-    try {
-      return await turn
-    } finally {
-      if (creating.get(key) === turn) creating.delete(key)
-    }
   }
 
   async function giveUp({ id, attempts }: ImportRecord): Promise<void> {
@@ -240,7 +234,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
 
   return {
     create: (request, { idempotencyKey: key }) =>
-      key === undefined ? create(request, undefined) : createInTurn(request, key),
+      // Two requests of one key at once are one import.
+      key === undefined ? create(request, undefined) : inTurn(key, () => create(request, key)),
     async list(options) {
       return selectImports(
         [...imports.values()].toReversed().map(({ tracker }) => tracker.record),

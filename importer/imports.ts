@@ -13,7 +13,10 @@ export interface ListImportsOptions {
 
 /** The imports of a server: its own, or another one's over HTTP. */
 export interface Imports {
-  /** Queues an import. Throws NAME_INVALID, TAG_INVALID, SOURCE_INVALID, TAG_EXISTS, IDEMPOTENCY_CONFLICT. */
+  /**
+   * Queues an import. Throws NAME_INVALID, TAG_INVALID, SOURCE_INVALID, TAG_EXISTS,
+   * IDEMPOTENCY_CONFLICT, TOOMANYREQUESTS.
+   */
   create(request: NewImport, options: CreateImportOptions): Promise<ImportRecord>
   /** Newest first. */
   list(options: ListImportsOptions): Promise<ImportRecord[]>

@@ -2,7 +2,7 @@ import { z } from 'zod'
 import { CodedError } from '../core/errors.ts'
 import type { ObjectStore } from '../core/object-store.ts'
 import { keys } from './keys.ts'
-import { createSerial } from './serial.ts'
+import { createSerial } from '../core/serial.ts'
 import { readVersioned, swap, type Versioned } from './versioned.ts'
 
 /** A limit on the bytes that repositories below a prefix hold together; `''` is all of them. */

@@ -33,9 +33,9 @@ export function registerHealth(
     try {
       await probe.written
     } catch (error) {
-      const { code, message } = toCodedError(error)
-      if (code !== 'UNKNOWN') throw error
-      throw new CodedError('UNAVAILABLE', `the store cannot be written to: ${message}`, {
+      const { code } = toCodedError(error)
+      // Anybody may ask: what names paths and buckets is for the log.
+      throw new CodedError('UNAVAILABLE', `the store cannot be written to (${code}); see the log`, {
         cause: error,
       })
     }

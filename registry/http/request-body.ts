@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
+import type { BodyHold } from './body-memory.ts'
 import { createPace, type FloorSpeed } from './floor-speed.ts'
 import { factsOf } from './request-facts.ts'
 import { cutOff, http2StreamOf } from './transport.ts'
@@ -86,20 +87,24 @@ function refuseBroken(cause: unknown): never {
   throw new CodedError('REQUEST_INVALID', 'the client gave the request up in the middle', { cause })
 }
 
-/** All of a small body; throws MANIFEST_TOO_LARGE beyond `limitBytes`, before reading where told. */
+/**
+ * All of a small body, held by `hold`; throws MANIFEST_TOO_LARGE beyond `limitBytes`, before reading
+ * where told, and TOOMANYREQUESTS where `hold` does.
+ */
 export async function readSmallBody(
   request: FastifyRequest,
-  body: (request: FastifyRequest) => Bytes,
-  limitBytes: number,
+  body: () => Bytes,
+  { limitBytes, hold }: { readonly limitBytes: number; readonly hold: BodyHold },
 ): Promise<Uint8Array> {
   const tooLarge = (): CodedError =>
     new CodedError('MANIFEST_TOO_LARGE', `the body is larger than the limit of ${limitBytes} bytes`)
   if ((bodyBytes(request.raw) ?? 0) > limitBytes) throw tooLarge()
   const chunks: Uint8Array[] = []
   let size = 0
-  for await (const chunk of body(request)) {
+  for await (const chunk of body()) {
     size += chunk.length
     if (size > limitBytes) throw tooLarge()
+    hold.take(chunk.length)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks)

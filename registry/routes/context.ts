@@ -1,6 +1,7 @@
 import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Access } from '../../core/access.ts'
 import type { Bytes } from '../../core/streams.ts'
+import type { BodyMemory } from '../http/body-memory.ts'
 import type { FloorSpeed } from '../http/floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
 import type { EventAction, EventTarget } from '../notifications/events.ts'
@@ -20,6 +21,8 @@ export interface Call<K extends Target['kind']> {
   body(): Bytes
   /** Tells those who listen what has happened to the target's repository. */
   notify(action: EventAction, target: Omit<EventTarget, 'repository'>): void
+  /** For bodies that are read as a whole. */
+  readonly bodyMemory: BodyMemory
   /** For bodies that are sent. */
   readonly speed: FloorSpeed
 }

@@ -52,6 +52,20 @@ it('refuses a manifest whose references are missing, and one that is too large',
   expect(large).toMatchObject({ status: 413, code: 'SIZE_INVALID' })
 })
 
+it('takes a manifest without a Content-Type by what it says it is', async () => {
+  const put = (manifest: unknown) =>
+    fetch(`${server.url}/v2/bare/manifests/x`, {
+      method: 'PUT',
+      body: Buffer.from(JSON.stringify(manifest)),
+    })
+  expect((await put(index)).status).toBe(201)
+  expect((await ask('GET', '/v2/bare/manifests/x')).headers.get('content-type')).toBe(
+    mediaTypes.ociIndex,
+  )
+  const { mediaType: _, ...silent } = index
+  expect((await put(silent)).status).toBe(400)
+})
+
 it('sets 32 tags at once, and no more', async () => {
   const digest = digestOf(Buffer.from(JSON.stringify(index)))
   const put = (count: number) => {

@@ -1,6 +1,7 @@
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { CodedError } from '../../core/errors.ts'
 import { accessOf } from '../auth/request-access.ts'
+import { createBodyMemory } from '../http/body-memory.ts'
 import type { FloorSpeed } from '../http/floor-speed.ts'
 import type { Metrics } from '../metrics.ts'
 import { eventOf, type Events } from '../notifications/events.ts'
@@ -49,9 +50,13 @@ export interface DistributionOptions {
   readonly events: Events
 }
 
+/** Of all manifests that are being pushed. */
+const mostBodyBytes = 128 * 1024 * 1024
+
 /** The whole of `/v2/`: one route, because repository names contain slashes. */
 export function registerDistribution(app: FastifyInstance, options: DistributionOptions): void {
   const { speed, events } = options
+  const bodyMemory = createBodyMemory(mostBodyBytes)
   app.register(async (scope) => {
     // Bodies are read by the handlers, blobs of any size as streams: Fastify's limit is not ours.
     scope.removeAllContentTypeParsers()
@@ -71,6 +76,7 @@ export function registerDistribution(app: FastifyInstance, options: Distribution
           reply,
           access: accessOf(request),
           body,
+          bodyMemory,
           notify: (action, what) => events.emit(eventOf(request, action, { repository, ...what })),
         })
       },

@@ -1,6 +1,7 @@
 import type { FastifyRequest } from 'fastify'
 import { digestAlgorithm, digestOf, type Digest } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
+import { mediaTypeOf } from '../../core/manifest.ts'
 import { parseReference, parseTag, type Reference } from '../../core/reference.ts'
 import { noteForAudit } from '../auth/request-access.ts'
 import { manifestLimitBytes } from '../manifests.ts'
@@ -33,8 +34,10 @@ export const putManifest: Handler<'manifest'> = async (call) => {
   const reference = parseReference(target.reference)
   const { name, manifests } = store.registry.repository(target.name)
   const tags = askedTags(request)
-  const mediaType = request.headers['content-type']?.split(';', 1)[0]?.trim() ?? ''
-  const bytes = await readSmallBody(request, call.body, manifestLimitBytes)
+  using hold = call.bodyMemory.hold()
+  const bytes = await readSmallBody(request, call.body, { limitBytes: manifestLimitBytes, hold })
+  const asked = request.headers['content-type']?.split(';', 1)[0]?.trim()
+  const mediaType = asked ?? mediaTypeOf(bytes) ?? ''
   const algorithm = checkDigest(reference, bytes)
   const targets = new Set(reference.kind === 'tag' ? [reference.tag, ...tags] : tags)
   const moved: { tag: string; from: Digest | undefined }[] = []

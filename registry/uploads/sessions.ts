@@ -5,7 +5,7 @@ import type { BlobIndex } from '../blob-index.ts'
 import type { DataFiles, DataStore } from '../data-store.ts'
 import { keys } from '../keys.ts'
 import { sessionRecord, type Session } from '../records.ts'
-import { createSerial } from '../serial.ts'
+import { createSerial } from '../../core/serial.ts'
 import { readVersioned, swap, type Versioned } from '../versioned.ts'
 
 /** What of a session changes while bytes come. */

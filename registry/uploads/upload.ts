@@ -3,6 +3,7 @@ import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
 import type { DataWriter } from '../data-store.ts'
 import { createNewest, type Interruption } from './newest.ts'
+import type { Pauses } from './pauses.ts'
 import type { Checkpoint } from '../records.ts'
 import {
   createRoom,
@@ -50,23 +51,21 @@ export interface Upload {
 }
 
 export interface UploadParts extends Pick<SessionParts, 'data' | 'reservations'> {
-  /** The session has ended, or nobody asked for it for a minute; it can be opened again. */
+  /** Of all uploads of this process. */
+  readonly pauses: Pauses
+  /** The session has ended, or its pause; it can be opened again. */
   readonly onUnused: () => void
 }
-
-/** After a pause of so long the data is let go of; going on then opens it at its checkpoint. */
-const unusedAfterMs = 60 * 1000
 
 const codeOf = (error: unknown) => (error instanceof CodedError ? error.code : undefined)
 
 /** Goes on with the session as recorded. */
 export function createUpload(session: OpenSession, parts: UploadParts): Upload {
-  const { data, reservations, onUnused } = parts
+  const { data, reservations, pauses, onUnused } = parts
   const { id } = session
   const room = createRoom(session, reservations)
   const newest = createNewest(() => takenOver(id))
   let writer: DataWriter | undefined
-  let closing: NodeJS.Timeout | undefined
   /** What is recorded may be more than what is known here. */
   let unsure = false
 
@@ -81,7 +80,7 @@ export function createUpload(session: OpenSession, parts: UploadParts): Upload {
   /** One request, as the one that goes on with the session. */
   function request<T>(action: (interruption: Interruption) => Promise<T>): Promise<T> {
     return newest.run(async (interruption) => {
-      clearTimeout(closing)
+      pauses.stop(id)
       try {
         const isOther = await session.takeOver()
         if (isOther || unsure) await close()
@@ -97,8 +96,9 @@ export function createUpload(session: OpenSession, parts: UploadParts): Upload {
   }
 
   function startPause(): void {
-    // What the data holds is acknowledged: failing to close it loses nothing.
-    closing = setTimeout(() => void end().catch(() => {}), unusedAfterMs).unref()
+    // What the data holds is acknowledged: failing to close it loses nothing, and going on opens it
+    // at its checkpoint.
+    pauses.start(id, () => void end().catch(() => {}))
   }
 
   async function end(): Promise<void> {
@@ -283,7 +283,7 @@ export function createUpload(session: OpenSession, parts: UploadParts): Upload {
       }),
     async release() {
       await newest.settled()
-      clearTimeout(closing)
+      pauses.stop(id)
       await close()
     },
   }

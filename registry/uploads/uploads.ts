@@ -7,6 +7,7 @@ import {
   type SessionParts,
   type Sessions,
 } from './sessions.ts'
+import { createPauses } from './pauses.ts'
 import { createUpload, type Upload } from './upload.ts'
 
 export interface CreateUploadOptions {
@@ -44,10 +45,14 @@ export interface UploadsOptions extends Pick<SessionParts, 'data' | 'reservation
 /** Import sessions at work are renewed six times as often (`blob-writer.ts`). */
 const importIdleLimitMs = 60 * 60 * 1000
 
+/** So long an upload keeps its file open between two requests, and so many do. */
+const pauseLimits = { afterMs: 60 * 1000, most: 256 }
+
 const idPattern = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
 
 export function createUploads(options: UploadsOptions): Uploads {
   const { sessions, data, log, idleLimitMs } = options
+  const pauses = createPauses(pauseLimits)
   const open = new Map<string, { readonly name: string; readonly upload: Upload }>()
 
   function keep(session: OpenSession): Upload {
@@ -55,7 +60,7 @@ export function createUploads(options: UploadsOptions): Uploads {
     // Two requests may have come here at once: both must get the same one.
     const known = open.get(id)
     if (known) return known.upload
-    const upload = createUpload(session, { ...options, onUnused: () => open.delete(id) })
+    const upload = createUpload(session, { ...options, pauses, onUnused: () => open.delete(id) })
     open.set(id, { name: record.repo, upload })
     return upload
   }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startDockerRegistry, startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
+import { startVersitygw } from '../fixtures/versitygw.ts'
 import { createSend } from './client.ts'
 import { conformancePage } from './page.ts'
 import { checksOf, runSuite, type Result } from './suite.ts'
@@ -14,19 +15,25 @@ const program = join(import.meta.dirname, 'main.ts')
 const stack = new AsyncDisposableStack()
 let registry: RunningServer
 let ours: readonly Result[]
+let onBucket: readonly Result[]
 
 beforeAll(async () => {
   const folder = stack.use(await createTempFolder())
   const server = stack.use(await startDvcr({ data: join(folder.path, 'data') }))
   registry = stack.use(await startDockerRegistry())
   ours = await runSuite(createSend(server.url), 'main')
+  const s3 = stack.use(await startVersitygw())
+  const args = ['--s3-endpoint', s3.url]
+  const other = stack.use(await startDvcr({ data: `s3://${s3.bucket}/store`, args }))
+  onBucket = await runSuite(createSend(other.url), 'main')
 })
 
 afterAll(() => stack.disposeAsync())
 
-describe('dvcr does what the OCI distribution spec says', () => {
+describe('dvcr does what the OCI distribution spec says, on a folder and on S3', () => {
   it.each(checksOf('main').map((check, at) => ({ ...check, at })))('$endpoint $title', ({ at }) => {
     expect(ours[at]?.outcome).toEqual({ kind: 'passed' })
+    expect(onBucket[at]?.outcome).toEqual({ kind: 'passed' })
   })
 })
 

@@ -1,5 +1,5 @@
 /** Bytes moved at once between sockets and files. */
-export const bufferBytes = 1024 * 1024
+export const bufferBytes = 512 * 1024
 
 /** Most free buffers kept for reuse. */
 const keptBuffers = 16

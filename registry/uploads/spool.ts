@@ -5,6 +5,9 @@ const syncEveryBytes = 24 * 1024 * 1024
 /** With so many bytes not durable writing waits: a commit, or a crash, never has more to make good. */
 const mostUnsyncedBytes = 48 * 1024 * 1024
 
+/** Writes that wait, so that the file has its next one at once and the source need not stop. */
+const mostQueued = 2
+
 /** What a spool writes to. */
 export interface SpooledFile {
   write(position: number, bytes: Uint8Array): Promise<void>
@@ -40,7 +43,10 @@ export function createSpool(file: SpooledFile, { start, onSync }: SpoolOptions):
   let end = start
   let filling: Buffer | undefined
   let filled = 0
+  /** Ends with the last of the writes below. */
   let writing = Promise.resolve()
+  /** Writes not done yet, each behind the one before. */
+  const queue: Promise<void>[] = []
   let synced = start
   let syncing: Promise<void> | undefined
   let failure: { readonly error: unknown } | undefined
@@ -76,10 +82,21 @@ export function createSpool(file: SpooledFile, { start, onSync }: SpoolOptions):
     if (!buffer) return
     const bytes = buffer.subarray(0, filled)
     const position = end - filled
-    await writing
+    if (queue.length >= mostQueued) await queue[0]
     filling = undefined
     filled = 0
-    writing = put(position, bytes).finally(() => returnBuffer(buffer))
+    const before = writing
+    const write = async (): Promise<void> => {
+      try {
+        await before
+        await put(position, bytes)
+      } finally {
+        returnBuffer(buffer)
+        void queue.shift()
+      }
+    }
+    writing = write()
+    queue.push(writing)
     // Reported by the next call.
     writing.catch(() => {})
   }

@@ -64,7 +64,7 @@ export async function* benchRegistries(
     const count = options.rounds ?? scenario.rounds ?? usualRounds
     for (let round = 1; round <= count; round++) {
       const figures = new Map<Contestant, Figures>()
-      for (const contestant of scenario.contestants ?? contestants) {
+      for (const contestant of inTurn(scenario.contestants ?? contestants, round)) {
         options.signal.throwIfAborted()
         const label = `${scenario.name}-${storage}, round ${round}, ${contestant}`
         const verify = round === 1
@@ -97,6 +97,12 @@ async function runTurn(turn: {
   const server = await site.start()
   await warmUp(server.url, load)
   return await scenario.run({ contestant, storage, site, server, load, size, verify, newSite })
+}
+
+/** Another one begins each round: who begins finds memory that the system has to fetch first. */
+function inTurn(all: readonly Contestant[], round: number): readonly Contestant[] {
+  const first = (round - 1) % all.length
+  return [...all.slice(first), ...all.slice(0, first)]
 }
 
 /** Ours compiles its code while it runs; the others get the same. */

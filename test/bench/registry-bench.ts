@@ -64,7 +64,7 @@ export async function* benchRegistries(
     const count = options.rounds ?? scenario.rounds ?? usualRounds
     for (let round = 1; round <= count; round++) {
       const figures = new Map<Contestant, Figures>()
-      for (const contestant of inTurn(scenario.contestants ?? contestants, round)) {
+      for (const contestant of inTurn(scenario, storage, round)) {
         options.signal.throwIfAborted()
         const label = `${scenario.name}-${storage}, round ${round}, ${contestant}`
         const verify = round === 1
@@ -99,8 +99,20 @@ async function runTurn(turn: {
   return await scenario.run({ contestant, storage, site, server, load, size, verify, newSite })
 }
 
-/** Another one begins each round: who begins finds memory that the system has to fetch first. */
-function inTurn(all: readonly Contestant[], round: number): readonly Contestant[] {
+/**
+ * All in each round where a gate compares them, else all in the first one only. Another one begins
+ * each round: who begins finds memory that the system has to fetch first.
+ */
+function inTurn(
+  { contestants: all = contestants, metrics }: Scenario,
+  storage: Storage,
+  round: number,
+): readonly Contestant[] {
+  const compares = Object.values(metrics).some(({ gates }) => {
+    const gate = gates?.[storage]
+    return gate !== undefined && 'shareOfPeer' in gate
+  })
+  if (round > 1 && !compares) return all.filter((one) => one === 'dvcr')
   const first = (round - 1) % all.length
   return [...all.slice(first), ...all.slice(0, first)]
 }

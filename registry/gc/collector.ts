@@ -56,7 +56,7 @@ export function createCollector(parts: CollectorParts): Collector {
   const { objects, data, readReferences, accounts, log, orphanGraceMs } = parts
   const { graceMs = answeredMs } = parts
   const queue = createJobQueue({
-    concurrency: 4,
+    concurrency: 2,
     onFailure: (error, name) => log.warn({ err: error, job: name }, 'cannot collect; tried again'),
   })
 

@@ -1,3 +1,5 @@
+import { createRest } from './rests.ts'
+
 /** Does one look; answers when to look again (ms of `Date.now()`), `undefined`: never. */
 export type Job = () => Promise<number | undefined>
 
@@ -57,9 +59,11 @@ export function createJobQueue({
       .slice(0, batchSize)
       .values()
     const worker = async (): Promise<void> => {
+      const rest = createRest()
       for (const [name, entry] of next) {
         if (ended) return
         await runOne(name, entry)
+        await rest()
       }
     }
     await Promise.all(Array.from({ length: concurrency }, worker))

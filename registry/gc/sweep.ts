@@ -10,6 +10,7 @@ import { createTags } from '../tags.ts'
 import { readVersioned } from '../versioned.ts'
 import type { Collector } from './collector.ts'
 import type { ReadReferences } from './references.ts'
+import { createRest, type Rest } from './rests.ts'
 import { findExpired, type RetainParts } from './retain.ts'
 
 const hourMs = 60 * 60 * 1000
@@ -59,11 +60,17 @@ export interface SweepOptions {
   readonly signal: AbortSignal
 }
 
+/** One sweep at work. */
+interface Pass extends SweepOptions {
+  readonly rest: Rest
+}
+
 /**
  * Goes through the whole store by listings, reads only what a listing cannot tell, and offers what
  * nobody refers to to the collector, which looks again before it removes anything.
  */
 export async function sweep(parts: SweepParts, options: SweepOptions): Promise<SweepReport> {
+  const pass: Pass = { ...options, rest: createRest() }
   const now = new Date().toISOString()
   const report: SweepReport = {
     dryRun: options.dryRun,
@@ -87,7 +94,7 @@ export async function sweep(parts: SweepParts, options: SweepOptions): Promise<S
     options.signal.throwIfAborted()
     report.repositories++
     try {
-      await sweepRepository(parts, options, report, name)
+      await sweepRepository(parts, pass, report, name)
     } catch (error) {
       options.signal.throwIfAborted()
       // What its manifests refer to is not known: nothing of it is collected, the others are.
@@ -100,7 +107,7 @@ export async function sweep(parts: SweepParts, options: SweepOptions): Promise<S
     for (const [index, shard] of shards.entries()) {
       options.signal.throwIfAborted()
       const readsAll = index % referenceParts === part
-      await sweepBlobs(parts, options, report, { algorithm, shard, readsAll })
+      await sweepBlobs(parts, pass, report, { algorithm, shard, readsAll })
     }
   }
   report.finishedAt = new Date().toISOString()
@@ -109,12 +116,12 @@ export async function sweep(parts: SweepParts, options: SweepOptions): Promise<S
 
 async function sweepRepository(
   parts: SweepParts,
-  options: SweepOptions,
+  pass: Pass,
   report: SweepReport,
   name: string,
 ): Promise<void> {
   const { objects, readReferences, collector, orphanGraceMs } = parts
-  const { dryRun } = options
+  const { dryRun, rest } = pass
   const references = await readReferences(name)
   const { blobs, unfinished } = references
   report.unfinishedManifests += unfinished.length
@@ -122,6 +129,7 @@ async function sweepRepository(
   for (const key of await objects.list(keys.links(name), {})) {
     const digest = digestOfKey(key)
     if (!digest) continue
+    await rest()
     report.links++
     if (blobs.has(digest)) continue
     const found = await readVersioned(objects, linkRecord, key)
@@ -134,7 +142,7 @@ async function sweepRepository(
   }
   await sweepTags(objects, name, dryRun, report)
   const rule = ruleFor(parts.retention, name)
-  if (rule) await retain(parts, options, report, { name, rule, references })
+  if (rule) await retain(parts, pass, report, { name, rule, references })
 }
 
 async function retain(
@@ -175,7 +183,7 @@ async function sweepTags(
 /** Blobs of one shard: those without a reference, found by comparing two listings. */
 async function sweepBlobs(
   { objects, collector }: SweepParts,
-  { dryRun }: SweepOptions,
+  { dryRun, rest }: Pass,
   report: SweepReport,
   {
     algorithm,
@@ -187,6 +195,7 @@ async function sweepBlobs(
   const references = await objects.list(keys.referenceShard(algorithm, shard), {})
   const referenced = new Set<Digest>()
   for (const key of references) {
+    await rest()
     const parsed = parseReferenceKey(key)
     if (!parsed) continue
     if (readsAll && (await isOrphan(objects, key, parsed))) {
@@ -196,6 +205,7 @@ async function sweepBlobs(
   }
   report.blobs += pointers.length
   for (const key of pointers) {
+    await rest()
     const digest = digestOfKey(key)
     if (!digest || referenced.has(digest)) continue
     const found = await readVersioned(objects, pointerRecord, key)

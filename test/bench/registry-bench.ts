@@ -127,6 +127,6 @@ async function warmUp(url: string, load: Load): Promise<void> {
 
 function rounded(figures: Figures): Figures {
   return Object.fromEntries(
-    Object.entries(figures).map(([key, value]) => [key, Number(value.toPrecision(3))]),
+    Object.entries(figures).map(([key, value = 0]) => [key, Number(value.toPrecision(3))]),
   )
 }

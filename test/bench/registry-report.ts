@@ -75,7 +75,8 @@ function figure(
   unit: Unit,
 ): number | undefined {
   const values = rounds.flatMap((round) => round[who]?.[key] ?? [])
-  if (values.length === 0 || (who === 'dvcr' && values.length < rounds.length)) return undefined
+  const failed = rounds.some((round) => round[who] === undefined)
+  if (values.length === 0 || (who === 'dvcr' && failed)) return undefined
   return unit === 'things' ? Math.max(...values) : median(values)
 }
 

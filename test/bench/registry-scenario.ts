@@ -33,8 +33,8 @@ export interface Turn {
   newSite(): Promise<Site>
 }
 
-/** Measured figures by the key of their metric. */
-export type Figures<Key extends string = string> = Readonly<Record<Key, number>>
+/** Measured figures by the key of their metric; the first round has all of them. */
+export type Figures<Key extends string = string> = Readonly<Partial<Record<Key, number>>>
 
 export interface Scenario<Key extends string = string> {
   readonly name: string

@@ -1,5 +1,3 @@
-import type { Worker } from 'node:worker_threads'
-
 /** Cluster size of the images we write. */
 export const clusterBytes = 64 * 1024
 /** Guest bytes that one thread encodes at a time; also the chunk of the content digest. */
@@ -13,7 +11,6 @@ export const largestFrameBytes = 60 * 1024
 
 /** What a thread is asked to encode in place. */
 export interface ClusterRequest {
-  readonly id: number
   /** `batchBytes` long; a cluster that is not in `isData` holds anything. */
   readonly buffer: SharedArrayBuffer
   /** By cluster: 1 where it holds data, 0 where it is all zero. */
@@ -28,14 +25,4 @@ export interface EncodedBatch {
   readonly sizes: Uint32Array
   /** sha256 of the batch's `size` bytes. */
   readonly digest: Uint8Array
-}
-
-export type ClusterReply =
-  | { readonly id: number; readonly encoded: EncodedBatch }
-  | { readonly id: number; readonly error: unknown }
-
-/** One worker of a pool with the requests that it has not answered. */
-export interface ClusterThread {
-  readonly worker: Worker
-  readonly pending: Map<number, PromiseWithResolvers<EncodedBatch>>
 }

@@ -1,8 +1,7 @@
 import { createHash } from 'node:crypto'
-import { parentPort } from 'node:worker_threads'
+import { answerRequests } from '../core/thread-pool.ts'
 import {
   clusterBytes,
-  type ClusterReply,
   type ClusterRequest,
   type EncodedBatch,
   largestFrameBytes,
@@ -44,12 +43,4 @@ function encode({ buffer, isData, size }: ClusterRequest): EncodedBatch {
   return { sizes, digest: hash.digest() }
 }
 
-const reply = (message: ClusterReply): void => parentPort?.postMessage(message)
-
-parentPort?.on('message', (request: ClusterRequest) => {
-  try {
-    reply({ id: request.id, encoded: encode(request) })
-  } catch (error) {
-    reply({ id: request.id, error })
-  }
-})
+answerRequests(encode)

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import type { DigestAlgorithm } from './digest.ts'
 import { chunkBytes, type HashAlgorithm, type HashOptions, type HashResult } from './hash-pool.ts'
 import { createResumableHash } from './resumable-hash.ts'
 
@@ -13,6 +14,16 @@ export interface BlobHash {
   /** For `from` of another one; `undefined` where this platform or algorithm has no such states. */
   save(): string | undefined
   finish(): HashResult
+  /**
+   * What `updateContext` needs to go on with it in another thread; `undefined` where only this
+   * object can. Nothing else may be asked of it meanwhile.
+   */
+  readonly shared: SharedHash | undefined
+}
+
+export interface SharedHash {
+  readonly algorithm: DigestAlgorithm
+  readonly context: SharedArrayBuffer
 }
 
 /** Goes on from a saved state; `undefined` where that cannot be: the bytes are hashed again then. */
@@ -26,6 +37,7 @@ export function createBlobHash(
   if (!whole) return undefined
   const chunks = chunkDigests ? createChunkHash() : undefined
   return {
+    shared: chunkDigests ? undefined : whole.shared,
     update(bytes) {
       whole.update(bytes)
       for (const part of chunks?.split(bytes) ?? []) part.hash.update(part.bytes)
@@ -44,6 +56,7 @@ interface AnyHash {
   updateAside(bytes: Uint8Array): Promise<void>
   save(): string | undefined
   digest(): string
+  readonly shared: SharedHash | undefined
 }
 
 function createAnyHash(algorithm: HashAlgorithm, from?: undefined): AnyHash
@@ -51,7 +64,7 @@ function createAnyHash(algorithm: HashAlgorithm, from?: string): AnyHash | undef
 function createAnyHash(algorithm: HashAlgorithm, from?: string): AnyHash | undefined {
   if (algorithm === 'sha256' || algorithm === 'sha512') {
     const resumable = createResumableHash(algorithm, from)
-    if (resumable) return resumable
+    if (resumable) return { ...resumable, shared: { algorithm, context: resumable.context } }
   }
   if (from !== undefined) return undefined
   const hash = createHash(algorithm)
@@ -59,6 +72,7 @@ function createAnyHash(algorithm: HashAlgorithm, from?: string): AnyHash | undef
     update: (bytes) => void hash.update(bytes),
     updateAside: async (bytes) => void hash.update(bytes),
     save: () => undefined,
+    shared: undefined,
     digest: () => hash.digest('hex'),
   }
 }

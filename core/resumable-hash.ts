@@ -17,6 +17,8 @@ export interface ResumableHash {
   save(): string
   /** Lower-case hex; ends the hash. */
   digest(): string
+  /** For `updateContext` in another thread; nothing else may be asked of this hash meanwhile. */
+  readonly context: SharedArrayBuffer
 }
 
 /** OpenSSL's `SHA256_CTX` and `SHA512_CTX`, which have not changed since version 0.9.8. */
@@ -63,9 +65,27 @@ export function createResumableHash(
   algorithm: DigestAlgorithm,
   from?: string,
 ): ResumableHash | undefined {
-  if (!natives.has(algorithm)) natives.set(algorithm, loadTested(algorithm))
-  const native = natives.get(algorithm)
+  const native = nativeOf(algorithm)
   return native && createNativeHash(algorithm, native, from)
+}
+
+/**
+ * Does what `update` does, in any thread, to the hash that `context` is of. `bytes` may be shared.
+ * Throws where `createResumableHash` answers `undefined`.
+ */
+export function updateContext(
+  algorithm: DigestAlgorithm,
+  context: SharedArrayBuffer,
+  bytes: Uint8Array,
+): void {
+  const native = nativeOf(algorithm)
+  if (!native) throw new Error(`no resumable ${algorithm} on this platform`)
+  native.update(new Uint8Array(context), bytes, bytes.length)
+}
+
+function nativeOf(algorithm: DigestAlgorithm): Native | undefined {
+  if (!natives.has(algorithm)) natives.set(algorithm, loadTested(algorithm))
+  return natives.get(algorithm)
 }
 
 function createNativeHash(
@@ -76,6 +96,7 @@ function createNativeHash(
   const context = createContext(native)
   if (from !== undefined && !context.load(algorithm, from)) return undefined
   return {
+    context: context.shared,
     update: (bytes) => void native.update(context.memory, bytes, bytes.length),
     updateAside(bytes) {
       if (bytes.length < asideBytes) {
@@ -105,7 +126,8 @@ function createNativeHash(
 function createContext(native: Native) {
   const { wordBytes, blockBytes } = native.layout
   const blockAt = (words + 2) * wordBytes
-  const memory = Buffer.alloc(blockAt + blockBytes + 8)
+  const shared = new SharedArrayBuffer(blockAt + blockBytes + 8)
+  const memory = Buffer.from(shared)
   const view = new DataView(memory.buffer, memory.byteOffset, memory.length)
   const isLittle = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
   const bits = 8 * wordBytes
@@ -121,6 +143,7 @@ function createContext(native: Native) {
   }
 
   return {
+    shared,
     memory,
     save(algorithm: DigestAlgorithm): string {
       const hex = Array.from({ length: words }, (_, index) =>

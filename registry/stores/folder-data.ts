@@ -6,17 +6,24 @@ import type { HashPool } from '../../core/hash-pool.ts'
 import type { DataFile, DataFiles, DataStore } from '../data-store.ts'
 import { keys } from '../keys.ts'
 import type { DurableFolders } from './durable-folders.ts'
-import { createFolderWriter } from './folder-writer.ts'
+import { createFolderWriter, type WritableFile } from './folder-writer.ts'
+import type { WritePool } from './write-pool.ts'
 import { keyPath } from './folder-objects.ts'
 import { readAhead } from './read-ahead.ts'
 
 /** Linux takes three times the CPU time where 1 MiB is written at a time: its pages must adjoin. */
 const writeBytes = 256 * 1024
 
+export interface FolderDataDeps {
+  readonly folders: DurableFolders
+  readonly hashPool: HashPool
+  readonly writePool: WritePool
+}
+
 /** Large objects as files of `root`, hashed by threads of `hashPool`. */
 export function createFolderData(
   root: string,
-  { folders, hashPool }: { readonly folders: DurableFolders; readonly hashPool: HashPool },
+  { folders, hashPool, writePool }: FolderDataDeps,
 ): { readonly data: DataStore; readonly files: DataFiles } {
   const pathOf = (uuid: string): string => keyPath(root, keys.data(uuid))
 
@@ -59,7 +66,17 @@ export function createFolderData(
     async write(uuid, options) {
       const path = pathOf(uuid)
       const handle = await openForWrite(path)
-      const file = { ...wrap(path, handle), truncate: (size: number) => handle.truncate(size) }
+      const file: WritableFile = {
+        ...wrap(path, handle),
+        truncate: (size) => handle.truncate(size),
+        async writeHashed(position, bytes, hash) {
+          try {
+            await writePool.run({ fd: handle.fd, position, bytes, hash })
+          } catch (error) {
+            throw toCodedError(error)
+          }
+        },
+      }
       try {
         const { offset = 0 } = options.from ?? {}
         const { size } = await handle.stat()

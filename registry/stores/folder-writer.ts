@@ -1,15 +1,22 @@
-import { createBlobHash, type BlobHash } from '../../core/blob-hash.ts'
+import { createBlobHash, type BlobHash, type SharedHash } from '../../core/blob-hash.ts'
 import { digestAlgorithm, digestHex, type Digest } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { HashResult } from '../../core/hash-pool.ts'
-import { bufferBytes, returnBuffer, takeBuffer } from '../buffers.ts'
+import { bufferBytes, buffers } from '../buffers.ts'
 import type { DataFile, DataWriter, WriteOptions } from '../data-store.ts'
 import type { Checkpoint } from '../records.ts'
 import { createSpool } from '../uploads/spool.ts'
 
+/** What a writer appends to. */
+export interface WritableFile extends DataFile {
+  truncate(size: number): Promise<void>
+  /** Writes and hashes `bytes`, which are in shared memory, on another thread. */
+  writeHashed(position: number, bytes: Uint8Array, hash: SharedHash): Promise<void>
+}
+
 /** Appends to `file`, which ends where `from` does; each piece is written and hashed at a time. */
 export async function createFolderWriter(
-  file: DataFile & { truncate(size: number): Promise<void> },
+  file: WritableFile,
   { from, algorithm, chunkDigests = false, record }: WriteOptions,
 ): Promise<DataWriter> {
   let hash = await openHash(from)
@@ -18,6 +25,12 @@ export async function createFolderWriter(
   const spool = createSpool(
     {
       async write(position, bytes) {
+        // Less than a buffer is not worth the way to another thread.
+        const isShared = bytes.buffer instanceof SharedArrayBuffer
+        if (hash.shared && isShared && bytes.length === bufferBytes) {
+          await file.writeHashed(position, bytes, hash.shared)
+          return
+        }
         const hashed = hash.updateAside(bytes)
         try {
           await file.write(position, bytes)
@@ -101,7 +114,7 @@ export async function createFolderWriter(
 
 /** Takes the first `end` bytes of the file, and is given back. */
 async function hashFile(file: DataFile, hash: BlobHash, end: number): Promise<BlobHash> {
-  const buffer = takeBuffer()
+  const buffer = buffers.take()
   try {
     for (let at = 0; at < end;) {
       const piece = buffer.subarray(0, Math.min(bufferBytes, end - at))
@@ -112,6 +125,6 @@ async function hashFile(file: DataFile, hash: BlobHash, end: number): Promise<Bl
     }
     return hash
   } finally {
-    returnBuffer(buffer)
+    buffers.giveBack(buffer)
   }
 }

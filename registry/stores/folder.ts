@@ -9,6 +9,7 @@ import { acquireLock } from '../lock.ts'
 import { createDurableFolders, syncFolder } from './durable-folders.ts'
 import { createFolderData } from './folder-data.ts'
 import { createFolderObjects } from './folder-objects.ts'
+import { createWritePool } from './write-pool.ts'
 
 /** As of every failure that may pass (`docs/cli.md`). */
 const retryExitCode = 3
@@ -46,11 +47,15 @@ export async function openFolderStore(
     const folders = createDurableFolders(path)
     const objects = createFolderObjects(path, { scratch, folders, lock })
     await claimLayout(objects, path)
+    const writePool = createWritePool()
     return {
       objects,
-      ...createFolderData(path, { folders, hashPool }),
+      ...createFolderData(path, { folders, hashPool, writePool }),
       isOwned: true,
-      [Symbol.asyncDispose]: () => lock[Symbol.asyncDispose](),
+      async [Symbol.asyncDispose]() {
+        await writePool[Symbol.asyncDispose]()
+        await lock[Symbol.asyncDispose]()
+      },
     }
   } catch (error) {
     await lock[Symbol.asyncDispose]()

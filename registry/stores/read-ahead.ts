@@ -1,5 +1,5 @@
 import type { ByteRange } from '../../core/registry.ts'
-import { bufferBytes, returnBuffer, takeBuffer } from '../buffers.ts'
+import { bufferBytes, buffers } from '../buffers.ts'
 
 /** Readers of disks ask for many such ranges: those take no more memory than they are. */
 const smallBytes = 256 * 1024
@@ -23,8 +23,8 @@ export async function* readAhead(
     yield piece
     return
   }
-  let ready = takeBuffer()
-  let ahead = takeBuffer()
+  let ready = buffers.take()
+  let ahead = buffers.take()
   let reading: Promise<Uint8Array> | undefined
 
   async function readPiece(start: number, buffer: Buffer): Promise<Uint8Array> {
@@ -47,7 +47,7 @@ export async function* readAhead(
     }
   } finally {
     await Promise.allSettled([reading])
-    returnBuffer(ready)
-    returnBuffer(ahead)
+    buffers.giveBack(ready)
+    buffers.giveBack(ahead)
   }
 }

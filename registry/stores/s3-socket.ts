@@ -1,5 +1,5 @@
 import { connect } from 'node:net'
-import { returnBuffer, takeBuffer } from '../buffers.ts'
+import { buffers } from '../buffers.ts'
 import { NoAnswerError } from './s3-errors.ts'
 
 /** The answer to a GET. Disposing closes what is not read. */
@@ -51,7 +51,7 @@ interface Stream {
 }
 
 function openStream(url: URL, { signal, idleMs }: GetOptions): Stream {
-  const buffer = takeBuffer()
+  const buffer = buffers.take()
   let arrived: Uint8Array | undefined
   let ended = false
   let failure: unknown
@@ -108,7 +108,7 @@ function openStream(url: URL, { signal, idleMs }: GetOptions): Stream {
       socket.destroy()
       await closed
       // Neither the system writes into it any more nor does the caller read from it.
-      returnBuffer(buffer)
+      buffers.giveBack(buffer)
     },
   }
 }

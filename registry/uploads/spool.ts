@@ -1,4 +1,4 @@
-import { bufferBytes, returnBuffer, takeBuffer } from '../buffers.ts'
+import { bufferBytes, sharedBuffers } from '../buffers.ts'
 
 /** After so many bytes storage is asked to make them durable while more arrive. */
 const syncEveryBytes = 24 * 1024 * 1024
@@ -91,7 +91,7 @@ export function createSpool(file: SpooledFile, { start, onSync }: SpoolOptions):
         await before
         await put(position, bytes)
       } finally {
-        returnBuffer(buffer)
+        sharedBuffers.giveBack(buffer)
         void queue.shift()
       }
     }
@@ -109,7 +109,7 @@ export function createSpool(file: SpooledFile, { start, onSync }: SpoolOptions):
   async function settle(): Promise<void> {
     await Promise.allSettled([writing])
     await Promise.allSettled([syncing])
-    if (filling) returnBuffer(filling)
+    if (filling) sharedBuffers.giveBack(filling)
     filling = undefined
     filled = 0
   }
@@ -128,7 +128,7 @@ export function createSpool(file: SpooledFile, { start, onSync }: SpoolOptions):
           end += rest.length
           return
         }
-        filling ??= takeBuffer()
+        filling ??= sharedBuffers.take()
         const part = rest.subarray(0, bufferBytes - filled)
         filling.set(part, filled)
         filled += part.length

@@ -8,15 +8,21 @@ interface Buffers {
   giveBack(buffer: Buffer): void
 }
 
-/** Most free buffers kept for reuse. */
+/** Free buffers kept beside as many as are in use: making new ones all the time is dear. */
 const keptBuffers = 16
 
 function createBuffers(allocate: () => Buffer): Buffers {
   const free: Buffer[] = []
+  let used = 0
   return {
-    take: () => free.pop() ?? allocate(),
+    take() {
+      used++
+      return free.pop() ?? allocate()
+    },
     giveBack(buffer) {
-      if (free.length < keptBuffers) free.push(buffer)
+      used--
+      free.push(buffer)
+      while (free.length > used + keptBuffers) free.pop()
     },
   }
 }

@@ -4,6 +4,7 @@ import { parseSize } from '../../core/sizes.ts'
 import { importReport } from './import-report.ts'
 import { benchRegistries, scenarios, type Choice, type ScenarioResult } from './registry-bench.ts'
 import { s3Tools, type S3Tool } from '../fixtures/bench-servers.ts'
+import { mergeFigures } from './registry-figures.ts'
 import { registryReport } from './registry-report.ts'
 import { fullSize } from './registry-scenario.ts'
 import { writeReport } from './report.ts'
@@ -69,7 +70,7 @@ bench
   )
   .option('--size <bytes>', 'the large blob; the rest shrinks with it', parseBlobSize, fullSize)
   .option('--json', 'print every measurement as JSON')
-  .option('--write', 'put the tables into docs/benchmarks.md')
+  .option('--write', 'put the tables into docs/benchmarks.md, beside those of other scenarios')
   .action(benchRegistry)
 await bench.parseAsync(process.argv)
 
@@ -96,11 +97,18 @@ async function benchRegistry({ json, write, ...options }: RegistryFlags): Promis
   })) {
     results.push(result)
   }
-  const report = await registryReport(results, options)
-  const figures = results.map((result) => ({ name: nameOf(result), rounds: result.rounds }))
   const { size, s3Server } = options
-  console.log(json ? JSON.stringify({ size, s3Server, figures }, undefined, 2) : report)
-  if (write) await writeReport('registry', report)
+  const rounds = Object.fromEntries(results.map((result) => [nameOf(result), [...result.rounds]]))
+  const figures = { size, s3Server, rounds }
+  const report = await registryReport(results, options)
+  console.log(json ? JSON.stringify(figures, undefined, 2) : report)
+  if (!write) return
+  const all = await mergeFigures(figures)
+  const known = everyScenario.flatMap((choice) => {
+    const measured = all.rounds[nameOf(choice)]
+    return measured ? [{ ...choice, rounds: measured }] : []
+  })
+  await writeReport('registry', await registryReport(known, options))
 }
 
 function nameOf({ scenario, storage }: Choice): string {

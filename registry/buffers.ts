@@ -1,5 +1,5 @@
 /** Bytes moved at once between sockets and files. */
-export const bufferBytes = 512 * 1024
+export const bufferBytes = 256 * 1024
 
 /** Buffers of `bufferBytes` with any contents, used over and over. */
 interface Buffers {

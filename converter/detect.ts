@@ -2,10 +2,12 @@ import type { DiskFormat } from '../core/disk-format.ts'
 import { CodedError } from '../core/errors.ts'
 import { checkGptComplete } from './gpt.ts'
 import { checkIsoComplete, isIso } from './iso.ts'
-import { parseQcow2Header } from './qcow2-header.ts'
+import { parseQcow2Header } from './formats/qcow2-header.ts'
 import { hasMagic, refuseKnownUnsupported } from './signatures.ts'
 import { refuseText } from './text-head.ts'
-import { vhdVirtualSize } from './vhd.ts'
+import { parseVdiHeader } from './formats/vdi-map.ts'
+import { parseVhdHeader } from './formats/vhd-map.ts'
+import { checkVmdkDescriptor, parseVmdkHeader, type VmdkHeader } from './formats/vmdk-header.ts'
 
 /** First bytes that `detect` needs; fewer only where the image is shorter. */
 export const headBytes = 64 * 1024
@@ -21,6 +23,8 @@ export interface Detected {
    * unknown length, VHDX, whose size is stored behind the head).
    */
   readonly virtualSize: number | undefined
+  /** Why nodes should not be given the file as it is; `undefined` where they may. */
+  readonly unclean?: string
 }
 
 interface FormatRule {
@@ -38,17 +42,17 @@ const rules: readonly FormatRule[] = [
   {
     format: 'vmdk',
     claims: (head) => hasMagic(head, 0, 'KDMV'),
-    virtualSize: (head) => head.readBigUInt64LE(12) * BigInt(sectorBytes),
+    virtualSize: (head) => BigInt(vmdkVerdict(head).virtualSize),
   },
   {
     format: 'vdi',
     claims: (head) => hasMagic(head, 0x40, '\x7f\x10\xda\xbe'),
-    virtualSize: (head) => head.readBigUInt64LE(0x170),
+    virtualSize: (head) => BigInt(parseVdiHeader(head).virtualSize),
   },
   {
     format: 'vhd',
     claims: (head) => hasMagic(head, 0, 'conectix'),
-    virtualSize: (head) => vhdVirtualSize(head.subarray(0, sectorBytes)),
+    virtualSize: (head) => BigInt(parseVhdHeader(head).virtualSize),
   },
   {
     format: 'vhdx',
@@ -90,7 +94,9 @@ export function detect(
     const virtualSize = length === undefined ? undefined : roundUpToSector(length)
     return { format, virtualSize }
   }
-  return { format, virtualSize: checkedSize(format, rule?.virtualSize(bytes)) }
+  const virtualSize = checkedSize(format, rule?.virtualSize(bytes))
+  const unclean = format === 'qcow2' ? parseQcow2Header(bytes).unclean : undefined
+  return { format, virtualSize, ...(unclean === undefined ? {} : { unclean }) }
 }
 
 /**
@@ -122,6 +128,14 @@ export function checkEnd(
 function checkHeadAgainstLength(format: DiskFormat, head: Uint8Array, length: number): void {
   if (format === 'iso') checkIsoComplete(head, length)
   if (format === 'raw') checkGptComplete(head, length)
+}
+
+/** With the descriptor's, where the head has all of it. */
+function vmdkVerdict(head: Buffer): VmdkHeader {
+  const header = parseVmdkHeader(head)
+  const { offset, size } = header.descriptor
+  if (offset + size <= head.length) checkVmdkDescriptor(head.subarray(offset, offset + size))
+  return header
 }
 
 function footerFormat(tail: Uint8Array): 'vhd' | 'dmg' | undefined {

@@ -6,7 +6,7 @@ import * as fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
 import { CodedError } from '../core/errors.ts'
 import { checkQcow2Complete } from './qcow2-check.ts'
-import { parseQcow2Header } from './qcow2-header.ts'
+import { parseQcow2Header } from './formats/qcow2-header.ts'
 import { qemuImg, scratchFolder } from './qemu-oracle.ts'
 
 const run = promisify(execFile)

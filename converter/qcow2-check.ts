@@ -1,5 +1,5 @@
 import { CodedError } from '../core/errors.ts'
-import type { Qcow2Header } from './qcow2-header.ts'
+import type { Qcow2Header } from './formats/qcow2-header.ts'
 import { compressedFlag, compressedSectorBytes, tableEntryBytes } from './qcow2-layout.ts'
 import { createMetadataMap, type MetadataMap } from './qcow2-metadata-map.ts'
 

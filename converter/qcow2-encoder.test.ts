@@ -6,7 +6,7 @@ import type { Bytes } from '../core/streams.ts'
 import { createClusterPool } from './cluster-pool.ts'
 import { checkQcow2Complete } from './qcow2-check.ts'
 import { encodeQcow2, encoderVersion, metadataBound, type EncodeOptions } from './qcow2-encoder.ts'
-import { parseQcow2Header } from './qcow2-header.ts'
+import { parseQcow2Header } from './formats/qcow2-header.ts'
 import { qemuImg, qemuVirtualSize, scratchFolder } from './qemu-oracle.ts'
 
 const pool = createClusterPool({ threads: 2 })

@@ -12,6 +12,11 @@ export async function qemuImg(...args: string[]): Promise<string> {
   return stdout
 }
 
+/** For tests: runs commands of qemu-io on a qcow2. */
+export async function qemuIo(path: string, ...commands: string[]): Promise<void> {
+  await run('qemu-io', ['-f', 'qcow2', ...commands.flatMap((command) => ['-c', command]), path])
+}
+
 /** For tests: the virtual size that qemu-img finds in a file of that format (QEMU's name). */
 export async function qemuVirtualSize(path: string, format: string): Promise<number> {
   const info: unknown = JSON.parse(await qemuImg('info', '-f', format, '--output=json', path))

@@ -9,6 +9,8 @@ export interface Spill extends AsyncDisposable {
   append(bytes: Uint8Array): Promise<void>
   /** All bytes from the start, as often as asked; chunks may be changed by the reader. */
   read(): AsyncGenerator<Uint8Array, void>
+  /** Fills `into` with what was appended from position `at` on. */
+  readAt(at: number, into: Uint8Array): Promise<void>
 }
 
 const readBytes = 1024 * 1024
@@ -55,6 +57,26 @@ export function createSpill(options: {
         at += bytesRead
       }
       for (const bytes of kept) yield Buffer.from(bytes)
+    },
+    async readAt(at, into) {
+      const filed = size - keptBytes
+      let done = 0
+      while (file && done < into.length && at + done < filed) {
+        const length = Math.min(into.length - done, filed - at - done)
+        const { bytesRead } = await file.read(into, done, length, at + done)
+        if (bytesRead === 0) throw new Error(`the spill file ends at ${at + done}, before ${filed}`)
+        done += bytesRead
+      }
+      let start = filed
+      for (const bytes of kept) {
+        const from = at + done - start
+        if (from >= 0 && from < bytes.length && done < into.length) {
+          const part = bytes.subarray(from, from + into.length - done)
+          into.set(part, done)
+          done += part.length
+        }
+        start += bytes.length
+      }
     },
     async [Symbol.asyncDispose]() {
       kept = []

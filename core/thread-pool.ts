@@ -86,6 +86,7 @@ export function createThreadPool<Request, Answer>(
 }
 
 /** In a thread of a pool: answers its requests until the pool is disposed. */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- what `postMessage` brings is what the pool of this thread sent
 export function answerRequests<Request, Answer>(handle: (request: Request) => Answer): void {
   const port = parentPort
   const reply = (message: Reply<Answer>): void => port?.postMessage(message)

@@ -5,8 +5,10 @@ import { createTail, observed, type Bytes } from '../core/streams.ts'
 import type { ClusterPool } from '../converter/cluster-pool.ts'
 import { checkEnd, tailBytes, type Detected } from '../converter/detect.ts'
 import { checkQcow2Complete } from '../converter/qcow2-check.ts'
+import { readDisk } from '../converter/disk-reader.ts'
+import { encodeExtents } from '../converter/extents-encoder.ts'
 import { encodeQcow2, encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
-import { parseQcow2Header } from '../converter/qcow2-header.ts'
+import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
 import { openLayer, type LayerWriter } from './layer-writer.ts'
 import type { StorePlan } from './plan.ts'
 import type { Progress } from './progress.ts'
@@ -56,8 +58,8 @@ export async function packDisk(
     await openLayer(deps.repository.blobs, {
       fileName: plan.fileName,
       fileSize: isCopy ? disk.length : undefined,
-      metadataBound: isCopy ? 0 : metadataBound(disk.length ?? deps.maxVirtualSize),
-      readBack: disk.detected.format === 'qcow2',
+      metadataBound: isCopy ? 0 : metadataBound(mostVirtualBytes(disk, deps)),
+      readBack: isCopy && disk.detected.format === 'qcow2',
       signal: deps.signal,
       onPush: deps.progress.pushed,
     }),
@@ -109,29 +111,48 @@ async function copy(
   }
 }
 
-/** A raw disk as our qcow2. */
-async function encode(
-  { body, head, detected }: IncomingDisk,
-  layer: LayerWriter,
-  { clusterPool, scratchFolder, maxVirtualSize, signal, progress }: PackDeps,
-): Promise<PackedFile> {
+/** Of a raw disk its length; of other formats what their header says. */
+function mostVirtualBytes(
+  { length, detected }: IncomingDisk,
+  { maxVirtualSize }: PackDeps,
+): number {
+  return (detected.format === 'raw' ? length : detected.virtualSize) ?? maxVirtualSize
+}
+
+/** Any disk as our qcow2. */
+async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): Promise<PackedFile> {
+  const { body, head, detected } = disk
+  const { clusterPool, scratchFolder, maxVirtualSize, signal, progress } = deps
   const tail = createTail(tailBytes)
-  await using encoded = await encodeQcow2(observed(body, tail.push), {
-    write: (chunk) => layer.write(chunk),
+  let diskSize = 0
+  const file = observed(body, (chunk) => {
+    tail.push(chunk)
+    diskSize += chunk.length
+  })
+  const options = {
+    write: (chunk: Uint8Array) => layer.write(chunk),
     maxVirtualSize,
     spillFolder: scratchFolder,
     pool: clusterPool,
     signal,
-  })
-  const { virtualSize, sourceSize, metadataSize, dataSize, contentDigest } = encoded
-  checkEnd(detected, { head, tail: tail.bytes(), length: sourceSize })
+  }
+  const { format } = detected
+  await using encoded =
+    format === 'raw' || format === 'iso'
+      ? await encodeQcow2(file, options)
+      : await encodeExtents(
+          readDisk(file, { ...options, format, head, mostSpillBytes: maxVirtualSize }),
+          options,
+        )
+  const { virtualSize, metadataSize, dataSize, contentDigest } = encoded
+  checkEnd(detected, { head, tail: tail.bytes(), length: diskSize })
   progress.stage('digest')
   const fileSize = metadataSize + dataSize
   const metadata = { size: metadataSize, bytes: encoded.metadata() }
   return {
     written: await layer.finish({ size: fileSize, metadata }),
     virtualSize,
-    diskSize: sourceSize,
+    diskSize,
     fileSize,
     contentDigest,
     encoder: encoderVersion,

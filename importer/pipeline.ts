@@ -47,7 +47,7 @@ export async function importImage(
   const length = plain.wrappings.length === 0 ? source.length : undefined
   const detected = detect(head, { length })
   report({ type: 'detected', format: detected.format, virtualSize: detected.virtualSize })
-  const plan = planStorage(detected.format, request.store)
+  const plan = planStorage(detected, request.store)
   if (plan.warning !== undefined) report({ type: 'warning', message: plan.warning })
 
   const disk = { body, head, length, detected }

@@ -1,9 +1,12 @@
-import type { DiskFormat } from '../core/disk-format.ts'
 import { CodedError } from '../core/errors.ts'
+import type { Detected } from '../converter/detect.ts'
 
 export const storeModes = ['auto', 'as-is'] as const
 /** `auto`: what nodes boot best from; `as-is`: the bytes as they came. */
 export type StoreMode = (typeof storeModes)[number]
+
+/** What a plan depends on. */
+export type PlannedDisk = Pick<Detected, 'format' | 'unclean'>
 
 /** How an image will be stored. `copy`: the bytes as they came; `encode`: as our own qcow2. */
 export interface StorePlan {
@@ -14,31 +17,39 @@ export interface StorePlan {
   readonly warning: string | undefined
 }
 
-/** Pure. Throws FORMAT_UNSUPPORTED for formats that are known but not stored yet. */
-export function planStorage(format: DiskFormat, mode: StoreMode): StorePlan {
+const ours = {
+  how: 'encode',
+  storedFormat: 'qcow2',
+  fileName: 'disk.qcow2',
+  warning: undefined,
+} as const satisfies StorePlan
+
+/** Pure. Throws FORMAT_UNSUPPORTED where `mode` does not allow what the format needs. */
+export function planStorage({ format, unclean }: PlannedDisk, mode: StoreMode): StorePlan {
   switch (format) {
-    case 'qcow2':
-      return { how: 'copy', storedFormat: 'qcow2', fileName: 'disk.qcow2', warning: undefined }
     case 'iso':
       return { how: 'copy', storedFormat: 'iso', fileName: 'disk.iso', warning: undefined }
     case 'raw':
-      if (mode === 'auto') {
-        return { how: 'encode', storedFormat: 'qcow2', fileName: 'disk.qcow2', warning: undefined }
-      }
+      if (mode === 'auto') return ours
       return {
         how: 'copy',
         storedFormat: 'raw',
         fileName: 'disk.img',
         warning: 'stored as raw: every node that runs the image unpacks its full size',
       }
+    case 'qcow2':
+      if (unclean !== undefined)
+        return rewritten(`the qcow2 cannot be stored as it is: ${unclean}`, mode)
+      return { how: 'copy', storedFormat: 'qcow2', fileName: 'disk.qcow2', warning: undefined }
     case 'vmdk':
     case 'vdi':
     case 'vhd':
     case 'vhdx':
-      throw new CodedError(
-        'FORMAT_UNSUPPORTED',
-        `${format} images cannot be imported yet; convert it first: qemu-img convert -O qcow2 -c <image> disk.qcow2`,
-        { detail: { format } },
-      )
+      return rewritten(`no node boots from a ${format}`, mode)
   }
+}
+
+function rewritten(why: string, mode: StoreMode): StorePlan {
+  if (mode === 'auto') return ours
+  throw new CodedError('FORMAT_UNSUPPORTED', `${why}; leave --store as-is out to have it rewritten`)
 }

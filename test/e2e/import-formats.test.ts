@@ -9,7 +9,7 @@ import {
   grubRescueIso,
   linkImages,
   qcow2Variants,
-  refusedVariants,
+  rewrittenVariants,
 } from '../fixtures/images.ts'
 import { startNginx } from '../fixtures/nginx.ts'
 import { bootSerial } from '../fixtures/qemu-boot.ts'
@@ -28,6 +28,7 @@ import {
 import { readStoreFolder } from './store-folder.ts'
 
 const rawVariants = ['raw', ...compressedVariants] as const
+const rewritten = rewrittenVariants.map(([variant]) => variant)
 const bootTimeoutMs = 120_000
 /** 100 bytes into a sector. */
 const oddSize = 1024 * 1024 + 100
@@ -39,14 +40,14 @@ let data: string
 
 beforeAll(async () => {
   const www = owned.use(await createTempFolder()).path
-  await linkImages(www, 'boot-sector', [...rawVariants, ...qcow2Variants, ...refusedVariants])
+  await linkImages(www, 'boot-sector', [...rawVariants, ...qcow2Variants, ...rewritten])
   await symlink(grubRescueIso, join(www, basename(grubRescueIso)))
   await writeFile(
     join(www, 'odd.raw'),
     bootSectorDisk({ size: oddSize + 412 }).subarray(0, oddSize),
   )
   const wrap =
-    'gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; zstd -q qcow2.gz.xz'
+    'gzip -c boot-sector.vdi >vdi.gz; gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; zstd -q qcow2.gz.xz'
   await execa('sh', ['-euc', wrap], { cwd: www })
   nginx = owned.use(await startNginx(www))
   data = owned.use(await createTempFolder()).path
@@ -200,17 +201,33 @@ describe('what is stored as it came', () => {
   })
 })
 
-it.each(refusedVariants)('a disk as %s is known and refused', async (variant) => {
-  const outcome = await dvcr(['import', sourceOf(variant), 'refused:1', '--server', server.url])
-  expect(outcome.exitCode).toBe(1)
-  expect(outcome.stderr).toContain(`FORMAT_UNSUPPORTED: ${variant} images cannot be imported yet`)
-  const [record] = await createImportsApi(server.url).list('?name=refused&limit=1')
-  expect(record).toMatchObject({
-    state: 'failed',
-    format: variant,
-    error: { code: 'FORMAT_UNSUPPORTED', retryable: false },
+describe('a disk that no node boots from as it is', () => {
+  it.each(rewrittenVariants)('as %s has the layer of the raw disk', async (variant, format) => {
+    const raw = await importByCommand(sourceOf('raw'), 'rewritten/raw:1', '--replace')
+    const name = `rewritten/${variant.replaceAll('.', '-')}`
+    const printed = await importByCommand(sourceOf(variant), `${name}:1`)
+    const { layerDigest, contentDigest } = raw
+    expect(printed).toMatchObject({ format, storedFormat: 'qcow2', layerDigest, contentDigest })
+    const refused = await dvcr([
+      'import',
+      sourceOf(variant),
+      'refused:1',
+      '--store',
+      'as-is',
+      '--server',
+      server.url,
+    ])
+    expect(refused).toMatchObject({ exitCode: 1 })
+    expect(refused.stderr).toContain('FORMAT_UNSUPPORTED')
+    expect((await fetch(`${server.url}/v2/refused/tags/list`)).status).toBe(404)
   })
-  expect((await fetch(`${server.url}/v2/refused/tags/list`)).status).toBe(404)
+
+  it('is unpacked first', async () => {
+    const raw = await importByCommand(sourceOf('raw'), 'rewritten/raw:1', '--replace')
+    const { layerDigest } = raw
+    const printed = await importByCommand(`${nginx.url}/vdi.gz`, 'rewritten/packed:1')
+    expect(printed).toMatchObject({ format: 'vdi', layerDigest })
+  })
 })
 
 it('leaves nothing behind but the blobs of its images', async () => {

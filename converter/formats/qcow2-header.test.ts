@@ -1,9 +1,9 @@
 import { readFile } from 'node:fs/promises'
 import * as fc from 'fast-check'
 import { beforeAll, describe, expect, test } from 'vitest'
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 import { parseQcow2Header } from './qcow2-header.ts'
-import { qemuImg, scratchFolder } from './qemu-oracle.ts'
+import { qemuImg, scratchFolder } from '../qemu-oracle.ts'
 
 const heads: Record<string, Buffer> = {}
 
@@ -46,6 +46,8 @@ test('reads the fields of versions 2 and 3', () => {
     hasLazyRefcounts: false,
     compatibleFeatures: 0n,
     autoclearFeatures: 0n,
+    l2EntryBytes: 8,
+    unclean: undefined,
   }
   expect(parseQcow2Header(changed(() => {}))).toEqual({ version: 3, headerLength: 112, ...common })
   expect(parseQcow2Header(changed(() => {}, '0.10'))).toEqual({
@@ -63,17 +65,26 @@ test('accepts unknown compatible and autoclear features and bitmaps', () => {
 const u32 = (at: number, value: number) => (head: Buffer) => head.writeUInt32BE(value, at)
 const u64 = (at: number, value: bigint) => (head: Buffer) => head.writeBigUInt64BE(value, at)
 
+test.each([
+  ['snapshots', u32(60, 3), 'it holds 3 internal snapshots'],
+  ['a dirty bit', u64(72, 1n), 'it was not closed cleanly (dirty bit)'],
+])('reads an image with %s and says that nodes should not', (_, change, unclean) => {
+  expect(parseQcow2Header(changed(change))).toMatchObject({ unclean })
+})
+
 describe('refuses', () => {
   test.each([
     ['version 4', u32(4, 4), /^FORMAT_UNSUPPORTED: .*version 4/],
     ['an encrypted image', u32(32, 1), /^FORMAT_UNSUPPORTED: .*encrypted/],
     ['LUKS without its extension', u32(32, 2), /^FORMAT_UNSUPPORTED: .*encrypted/],
-    ['snapshots', u32(60, 3), /^FORMAT_UNSUPPORTED: .*3 internal snapshots.*not yet/],
-    ['a dirty image', u64(72, 1n), /^FORMAT_UNSUPPORTED: .*dirty.*not yet/],
-    ['a corrupt image', u64(72, 2n), /^FORMAT_UNSUPPORTED: .*corrupt.*not yet/],
+    ['a corrupt image', u64(72, 2n), /^IMAGE_UNSAFE: .*corrupt/],
     ['a data file', u64(72, 4n), /^IMAGE_UNSAFE: .*external data file/],
     ['the compression bit alone', u64(72, 8n), /^IMAGE_UNSAFE: .*compression/],
-    ['extended L2', u64(72, 16n), /^FORMAT_UNSUPPORTED: .*extended L2.*not yet/],
+    [
+      'extended L2 of small clusters',
+      (head: Buffer) => (u64(72, 16n)(head), u32(20, 13)(head)),
+      /^IMAGE_UNSAFE: .*cluster_bits is 13/,
+    ],
     ['an unknown feature', u64(72, 32n), /^FORMAT_UNSUPPORTED: .*0x20/],
     ['a high unknown feature', u64(72, 1n << 63n), /^FORMAT_UNSUPPORTED: .*unknown/],
     ['compression type 1 without bit', (head: Buffer) => head.writeUInt8(1, 104), /^IMAGE_UNSAFE/],

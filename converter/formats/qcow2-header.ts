@@ -1,6 +1,6 @@
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 import { checkHeaderExtensions } from './qcow2-extensions.ts'
-import { incompatibleBits, qcow2Magic, tableEntryBytes } from './qcow2-layout.ts'
+import { incompatibleBits, qcow2Magic, tableEntryBytes } from '../qcow2-layout.ts'
 
 /** The header of a qcow2 that is safe to read: no other file, no encryption, no unknown feature. */
 export interface Qcow2Header {
@@ -9,6 +9,10 @@ export interface Qcow2Header {
   readonly clusterSize: number
   /** Bytes; a multiple of 512, more than 0. */
   readonly virtualSize: number
+  /** Of an L2 table: 16 where clusters have parts of their own, else 8. */
+  readonly l2EntryBytes: 8 | 16
+  /** Why a node should not be given the file as it is; `undefined` where it may. */
+  readonly unclean: string | undefined
   /** Entries, at least as many as the virtual size needs. */
   readonly l1Size: number
   readonly l1Offset: number
@@ -61,7 +65,14 @@ export function parseQcow2Header(head: Uint8Array): Qcow2Header {
     throw unsafe(`header_length is ${headerLength}, more than a cluster of ${clusterSize} bytes`)
   }
   checkHeaderExtensions(bytes, headerLength, clusterSize)
-  return { ...features, clusterBits, clusterSize, ...parseTables(bytes, clusterSize) }
+  const { l2EntryBytes } = features
+  if (l2EntryBytes !== tableEntryBytes && clusterBits < 14) {
+    throw unsafe(`cluster_bits is ${clusterBits} with extended L2 entries; 14 to 21 are valid`)
+  }
+  const snapshots = bytes.readUInt32BE(60)
+  const unclean = snapshots > 0 ? `it holds ${snapshots} internal snapshots` : features.unclean
+  const tables = parseTables(bytes, clusterSize, l2EntryBytes)
+  return { ...features, unclean, clusterBits, clusterSize, ...tables }
 }
 
 function refuseOtherFiles(bytes: Buffer): void {
@@ -83,19 +94,15 @@ function refuseOtherFiles(bytes: Buffer): void {
       `the qcow2 is encrypted (method ${encryption}), which is not read; decrypt it first with qemu-img convert`,
     )
   }
-  const snapshots = bytes.readUInt32BE(60)
-  if (snapshots !== 0) {
-    throw unsupported(
-      `the qcow2 holds ${snapshots} internal snapshots, which are not yet supported; drop them first: qemu-img convert -O qcow2`,
-    )
-  }
 }
 
 function parseFeatures(bytes: Buffer, version: 2 | 3) {
   if (version === 2) {
     const none = { compatibleFeatures: 0n, autoclearFeatures: 0n, hasLazyRefcounts: false }
     const compressionType: 'zlib' | 'zstd' = 'zlib'
-    return { version, ...none, refcountBits: 16, headerLength: 72, compressionType }
+    const l2EntryBytes: 8 | 16 = 8
+    const plain = { refcountBits: 16, headerLength: 72, compressionType, l2EntryBytes }
+    return { version, ...none, ...plain, unclean: undefined }
   }
   const incompatible = bytes.readBigUInt64BE(72)
   const has = (bit: number): boolean => ((incompatible >> BigInt(bit)) & 1n) === 1n
@@ -109,21 +116,10 @@ function parseFeatures(bytes: Buffer, version: 2 | 3) {
       `the qcow2 has unknown incompatible features (0x${incompatible.toString(16)}); convert it first: qemu-img convert -O qcow2`,
     )
   }
-  if (has(incompatibleBits.extendedL2)) {
-    throw unsupported(
-      'the qcow2 has extended L2 entries, which are not yet supported; convert it first: qemu-img convert -O qcow2',
-    )
-  }
   if (has(incompatibleBits.corrupt)) {
-    throw unsupported(
-      'the qcow2 is marked corrupt, which is not yet supported; repair it first: qemu-img check -r all',
-    )
+    throw unsafe('it is marked corrupt; repair it first: qemu-img check -r all')
   }
-  if (has(incompatibleBits.dirty)) {
-    throw unsupported(
-      'the qcow2 was not closed cleanly (dirty bit), which is not yet supported; repair it first: qemu-img check -r all',
-    )
-  }
+  const l2EntryBytes: 8 | 16 = has(incompatibleBits.extendedL2) ? 16 : 8
   const refcountOrder = bytes.readUInt32BE(96)
   if (refcountOrder > 6) throw unsafe(`refcount_order is ${refcountOrder}; 0 to 6 are valid`)
   const headerLength = bytes.readUInt32BE(100)
@@ -139,6 +135,8 @@ function parseFeatures(bytes: Buffer, version: 2 | 3) {
     refcountBits: 2 ** refcountOrder,
     headerLength,
     compressionType: parseCompressionType(bytes, headerLength, has(3)),
+    l2EntryBytes,
+    unclean: uncleanOf(has),
   }
 }
 
@@ -156,13 +154,19 @@ function parseCompressionType(
   return type === 1 ? 'zstd' : 'zlib'
 }
 
-function parseTables(bytes: Buffer, clusterSize: number) {
+/** Everything that a node's QEMU may not read, or not without writing. */
+function uncleanOf(has: (bit: number) => boolean): string | undefined {
+  if (has(incompatibleBits.dirty)) return 'it was not closed cleanly (dirty bit)'
+  return has(incompatibleBits.extendedL2) ? 'it has extended L2 entries' : undefined
+}
+
+function parseTables(bytes: Buffer, clusterSize: number, l2EntryBytes: number) {
   const virtualSize = bytes.readBigUInt64BE(24)
   if (virtualSize === 0n || virtualSize % 512n !== 0n || virtualSize > Number.MAX_SAFE_INTEGER) {
     throw unsafe(`its virtual size is ${virtualSize} bytes; multiples of 512 above 0 are valid`)
   }
   const l1Size = bytes.readUInt32BE(36)
-  const covered = BigInt(clusterSize) * BigInt(clusterSize / tableEntryBytes)
+  const covered = BigInt(clusterSize) * BigInt(clusterSize / l2EntryBytes)
   const l1Needed = (virtualSize + covered - 1n) / covered
   if (BigInt(l1Size) < l1Needed) {
     throw unsafe(`its L1 table has ${l1Size} entries, its virtual size needs ${l1Needed}`)

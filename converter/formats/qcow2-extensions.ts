@@ -1,5 +1,5 @@
-import { CodedError } from '../core/errors.ts'
-import { headerExtension } from './qcow2-layout.ts'
+import { CodedError } from '../../core/errors.ts'
+import { headerExtension } from '../qcow2-layout.ts'
 
 /** The first bytes of a file that a verdict is made from. */
 const seenBytes = 64 * 1024

@@ -121,7 +121,7 @@ export function checkEnd(
     'FORMAT_UNSUPPORTED',
     footer === 'dmg'
       ? 'the source is an Apple disk image (dmg), which cannot be imported: convert it first: qemu-img convert -f dmg -O qcow2'
-      : 'the source is a VHD of fixed size, not yet supported: convert it first: qemu-img convert -f vpc -O qcow2',
+      : 'the source is a VHD of fixed size, which no node boots from: leave --store as-is out to have it rewritten',
   )
 }
 

@@ -6,6 +6,7 @@ import type { ClusterPool } from '../converter/cluster-pool.ts'
 import { checkEnd, tailBytes, type Detected } from '../converter/detect.ts'
 import { checkQcow2Complete } from '../converter/qcow2-check.ts'
 import { readDisk } from '../converter/disk-reader.ts'
+import { withoutVhdFooter } from '../converter/formats/vhd-fixed.ts'
 import { encodeExtents } from '../converter/extents-encoder.ts'
 import { encodeQcow2, encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
 import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
@@ -70,14 +71,13 @@ export async function packDisk(
     ...file,
     layer,
     plan,
-    detected: disk.detected,
     [Symbol.asyncDispose]: () => layer[Symbol.asyncDispose](),
   }
 }
 
 type PackedFile = Pick<
   PackedDisk,
-  'written' | 'virtualSize' | 'diskSize' | 'fileSize' | 'contentDigest' | 'encoder'
+  'detected' | 'written' | 'virtualSize' | 'diskSize' | 'fileSize' | 'contentDigest' | 'encoder'
 >
 
 /** The bytes as they come. */
@@ -102,6 +102,7 @@ async function copy(
   }
   progress.stage('digest')
   return {
+    detected,
     written: await layer.finish({ size, metadata: undefined }),
     virtualSize: detected.virtualSize ?? size,
     diskSize: size,
@@ -125,10 +126,8 @@ async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): P
   const { clusterPool, scratchFolder, maxVirtualSize, signal, progress } = deps
   const tail = createTail(tailBytes)
   let diskSize = 0
-  const file = observed(body, (chunk) => {
-    tail.push(chunk)
-    diskSize += chunk.length
-  })
+  let isFixedVhd = false
+  const file = observed(body, (chunk) => (diskSize += chunk.length))
   const options = {
     write: (chunk: Uint8Array) => layer.write(chunk),
     maxVirtualSize,
@@ -139,17 +138,24 @@ async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): P
   const { format } = detected
   await using encoded =
     format === 'raw' || format === 'iso'
-      ? await encodeQcow2(file, options)
+      ? await encodeQcow2(
+          observed(
+            withoutVhdFooter(file, () => (isFixedVhd = true)),
+            tail.push,
+          ),
+          options,
+        )
       : await encodeExtents(
           readDisk(file, { ...options, format, head, mostSpillBytes: maxVirtualSize }),
           options,
         )
-  const { virtualSize, metadataSize, dataSize, contentDigest } = encoded
-  checkEnd(detected, { head, tail: tail.bytes(), length: diskSize })
+  const { virtualSize, sourceSize, metadataSize, dataSize, contentDigest } = encoded
+  checkEnd(detected, { head, tail: tail.bytes(), length: sourceSize })
   progress.stage('digest')
   const fileSize = metadataSize + dataSize
   const metadata = { size: metadataSize, bytes: encoded.metadata() }
   return {
+    detected: isFixedVhd ? { format: 'vhd', virtualSize } : detected,
     written: await layer.finish({ size: fileSize, metadata }),
     virtualSize,
     diskSize,

@@ -13,7 +13,7 @@ export interface VhdHeader {
 const footerBytes = 512
 const dynamicHeaderBytes = 1024
 const sectorBytes = 512
-const type = { fixed: 2, dynamic: 3, differencing: 4 } as const
+const type = { dynamic: 3, differencing: 4 } as const
 const unused = 0xff_ff_ff_ff
 const mostBlockBytes = 256 * 1024 * 1024
 
@@ -26,17 +26,17 @@ export function parseVhdHeader(head: Uint8Array): VhdHeader {
     throw new CodedError('IMAGE_INCOMPLETE', 'the vhd is cut off within its header')
   }
   const bytes = Buffer.from(head.buffer, head.byteOffset, footerBytes)
-  requireChecksum('its footer', bytes, 64)
+  requireVhdChecksum('its footer', bytes, 64)
   const diskType = bytes.readUInt32BE(60)
   if (diskType === type.differencing) {
-    throw unsafe('it is a differencing disk (type 4), which needs its parent; merge it first')
+    throw vhdUnsafe('it is a differencing disk (type 4), which needs its parent; merge it first')
   }
   if (diskType !== type.dynamic) {
-    throw unsafe(`it begins as a dynamic disk, and its type is ${diskType}`)
+    throw vhdUnsafe(`it begins as a dynamic disk, and its type is ${diskType}`)
   }
   const headerOffset = bytes.readBigUInt64BE(16)
   if (headerOffset < BigInt(footerBytes) || headerOffset > BigInt(Number.MAX_SAFE_INTEGER)) {
-    throw unsafe(`data_offset is ${headerOffset}`)
+    throw vhdUnsafe(`data_offset is ${headerOffset}`)
   }
   return { virtualSize: Number(vhdVirtualSize(bytes)), headerOffset: Number(headerOffset) }
 }
@@ -48,22 +48,22 @@ export function mapVhd({ virtualSize, headerOffset }: VhdHeader): MapDisk {
       await file.read(headerOffset, dynamicHeaderBytes, 'the dynamic header'),
     )
     if (header.toString('latin1', 0, 8) !== 'cxsparse') {
-      throw unsafe('the dynamic header does not begin with cxsparse')
+      throw vhdUnsafe('the dynamic header does not begin with cxsparse')
     }
-    requireChecksum('the dynamic header', header, 36)
+    requireVhdChecksum('the dynamic header', header, 36)
     if (header.subarray(40, 56).some((byte) => byte !== 0)) {
-      throw unsafe('parent_uuid names another disk that it needs; merge it first')
+      throw vhdUnsafe('parent_uuid names another disk that it needs; merge it first')
     }
     const tableOffset = Number(header.readBigUInt64BE(16))
     const entries = header.readUInt32BE(28)
     const blockBytes = header.readUInt32BE(32)
     const isPower = blockBytes > 0 && (blockBytes & (blockBytes - 1)) === 0
     if (!isPower || blockBytes < sectorBytes || blockBytes > mostBlockBytes) {
-      throw unsafe(`block_size is ${blockBytes}`)
+      throw vhdUnsafe(`block_size is ${blockBytes}`)
     }
     const count = Math.ceil(virtualSize / blockBytes)
     if (entries < count) {
-      throw unsafe(`max_table_entries is ${entries}, and the disk has ${count} blocks`)
+      throw vhdUnsafe(`max_table_entries is ${entries}, and the disk has ${count} blocks`)
     }
     const bitmapBytes = Math.ceil(blockBytes / sectorBytes / 8 / sectorBytes) * sectorBytes
     const table = await file.read(tableOffset, count * 4, 'the block allocation table')
@@ -87,15 +87,15 @@ export function mapVhd({ virtualSize, headerOffset }: VhdHeader): MapDisk {
 }
 
 /** The complement of the sum of all bytes but those of the field itself. */
-function requireChecksum(what: string, bytes: Buffer, at: number): void {
+export function requireVhdChecksum(what: string, bytes: Buffer, at: number): void {
   let sum = 0
   for (const [index, byte] of bytes.entries()) {
     if (index < at || index >= at + 4) sum += byte
   }
   if (bytes.readUInt32BE(at) === ~sum >>> 0) return
-  throw unsafe(`the checksum of ${what} is wrong`)
+  throw vhdUnsafe(`the checksum of ${what} is wrong`)
 }
 
-function unsafe(reason: string): CodedError {
+export function vhdUnsafe(reason: string): CodedError {
   return new CodedError('IMAGE_UNSAFE', `the vhd is refused: ${reason}`)
 }

@@ -35,9 +35,11 @@ export function registerHealth(
     } catch (error) {
       const { code } = toCodedError(error)
       // Anybody may ask: what names paths and buckets is for the log.
-      throw new CodedError('UNAVAILABLE', `the store cannot be written to (${code}); see the log`, {
-        cause: error,
-      })
+      throw new CodedError(
+        code === 'UNKNOWN' ? 'UNAVAILABLE' : code,
+        'the store cannot be written to; the log of the server says why',
+        { cause: error },
+      )
     }
   }
 

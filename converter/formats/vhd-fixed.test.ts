@@ -41,7 +41,8 @@ it('gives the disk, however it comes', async () => {
   await fc.assert(
     fc.asyncProperty(fc.integer({ min: 100, max: 2000 }), async (chunk) => {
       const { disk, virtualSize } = await read(image, chunk)
-      return virtualSize === diskBytes && disk.equals(image.subarray(0, diskBytes))
+      expect(virtualSize).toBe(diskBytes)
+      expect(disk.equals(image.subarray(0, diskBytes))).toBe(true)
     }),
     { numRuns: 20 },
   )
@@ -54,7 +55,7 @@ it('gives all of what has no such footer', async () => {
       fc.integer({ min: 1, max: 2000 }),
       async (size, chunk) => {
         const bytes = image.subarray(0, size)
-        return (await read(bytes, chunk)).disk.equals(bytes)
+        expect((await read(bytes, chunk)).disk.equals(bytes)).toBe(true)
       },
     ),
   )
@@ -66,10 +67,9 @@ it('refuses a footer that does not belong there', async () => {
     bytes[diskBytes + at] = byte
     return bytes
   }
-  const refusal = (bytes: Uint8Array) => expect(read(bytes)).rejects
-  await refusal(changed(63, 4)).toMatchObject({ code: 'IMAGE_UNSAFE' })
+  await expect(read(changed(63, 4))).rejects.toMatchObject({ code: 'IMAGE_UNSAFE' })
   const cut = Buffer.concat([image.subarray(0, diskBytes - 512), image.subarray(diskBytes)])
-  await refusal(cut).toMatchObject({ code: 'IMAGE_INCOMPLETE' })
+  await expect(read(cut)).rejects.toMatchObject({ code: 'IMAGE_INCOMPLETE' })
   const long = Buffer.concat([Buffer.alloc(512), image])
-  await refusal(long).toMatchObject({ code: 'IMAGE_UNSAFE' })
+  await expect(read(long)).rejects.toMatchObject({ code: 'IMAGE_UNSAFE' })
 })

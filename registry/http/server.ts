@@ -126,6 +126,8 @@ function addHooks(
     guardRequest(request, guard)
   })
   app.addHook('preParsing', async (request, reply) => {
+    // Nobody reads what comes with these, and closing on it would cut the answer.
+    if (request.method === 'GET' || request.method === 'HEAD') request.raw.resume()
     // Some handlers let the client send once they know that they want the body, and see to its
     // speed; Fastify reads the others as a whole.
     const { access, body } = request.routeOptions.config

@@ -1,6 +1,8 @@
 import { CodedError } from '../core/errors.ts'
 import type { Qcow2Header } from './formats/qcow2-header.ts'
-import { compressedFlag, compressedSectorBytes, tableEntryBytes } from './qcow2-layout.ts'
+import { compressedCluster, l2TableOffset, standardCluster } from './formats/qcow2-entries.ts'
+import { imageUnsafe } from './formats/refusal.ts'
+import { compressedFlag, tableEntryBytes } from './qcow2-layout.ts'
 import { createMetadataMap, type MetadataMap } from './qcow2-metadata-map.ts'
 
 export interface CheckQcow2Options {
@@ -36,12 +38,7 @@ export async function checkQcow2Complete(
     if ((lo & 0x1ff) !== 0) throw unsafe('a refcount table entry has reserved bits set')
     return hi * 2 ** 32 + lo
   })
-  const tables = await readOffsets(options, l1Offset, l1Bytes, (hi, lo) => {
-    if ((lo & 0x1ff) !== 0 || (hi & 0x7f_00_00_00) !== 0) {
-      throw unsafe('an L1 entry has reserved bits set')
-    }
-    return standardOffset(hi, lo)
-  })
+  const tables = await readOffsets(options, l1Offset, l1Bytes, l2TableOffset)
   const fixed = [
     { start: 0, end: clusterSize },
     { start: l1Offset, end: l1Offset + l1Bytes },
@@ -122,54 +119,30 @@ function checkL2(
     if (hi === 0 && lo === 0) continue
     const guest = (l1Index * entries + entry) * clusterSize
     const what = `the cluster of guest byte ${guest}`
+    const found = { hi, lo, guest }
     if ((hi & compressedFlag) !== 0) {
-      const { start, end } = compressedExtent(hi, lo, header.clusterBits)
-      if (hi >>> 31 !== 0) throw unsafe(`${what} is compressed and marked as writable in place`)
+      const { start, end } = compressedCluster(found, header, metadata)
       needInside(what, start, end - start, fileSize)
-      refuseMetadata(what, start, end, metadata)
       mapped++
       continue
     }
-    const offset = standardOffset(hi, lo)
-    const isZero = (lo & 1) === 1
-    if ((lo & 0x1fe) !== 0 || (hi & 0x3f_00_00_00) !== 0 || (isZero && header.version === 2)) {
-      throw unsafe(`the L2 entry of guest byte ${guest} has reserved bits set`)
-    }
-    if (offset === 0) {
-      if (isZero && hi >>> 31 === 0) continue
-      throw unsafe(`${what} is mapped to the header`)
-    }
-    if (offset % clusterSize !== 0) throw unsafe(`${what} is at byte ${offset}, not aligned`)
-    refuseMetadata(what, offset, offset + clusterSize, metadata)
-    if (isZero) continue
-    needInside(what, offset, Math.min(clusterSize, Math.max(0, virtualSize - guest)), fileSize)
+    const cluster = standardCluster(found, header, metadata)
+    if (!cluster || cluster.isZero) continue
+    needInside(
+      what,
+      cluster.start,
+      Math.min(clusterSize, Math.max(0, virtualSize - guest)),
+      fileSize,
+    )
     mapped++
   }
   return mapped
-}
-
-function compressedExtent(hi: number, lo: number, clusterBits: number) {
-  const offsetBits = 62 - (clusterBits - 8)
-  const sectors = (hi & 0x3f_ff_ff_ff) >>> (offsetBits - 32)
-  const start = (hi & (2 ** (offsetBits - 32) - 1)) * 2 ** 32 + lo
-  const sector = start - (start % compressedSectorBytes)
-  return { start, end: sector + (sectors + 1) * compressedSectorBytes }
-}
-
-/** Bits 9–55. */
-function standardOffset(hi: number, lo: number): number {
-  return (hi & 0xff_ff_ff) * 2 ** 32 + (lo - (lo & 0x1ff))
 }
 
 function checkTable(what: string, offset: number, clusterSize: number, fileSize: number): void {
   if (offset === 0) return
   if (offset % clusterSize !== 0) throw unsafe(`${what} is at byte ${offset}, not aligned`)
   needInside(what, offset, clusterSize, fileSize)
-}
-
-function refuseMetadata(what: string, start: number, end: number, metadata: MetadataMap): void {
-  if (!metadata.overlaps(start, end)) return
-  throw unsafe(`${what} is mapped to byte ${start}, which holds the image's own tables`)
 }
 
 function needInside(what: string, offset: number, size: number, fileSize: number): void {
@@ -182,6 +155,4 @@ function needInside(what: string, offset: number, size: number, fileSize: number
   )
 }
 
-function unsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the qcow2 is refused: ${reason}`)
-}
+const unsafe = (reason: string) => imageUnsafe('qcow2', reason)

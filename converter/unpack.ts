@@ -3,7 +3,7 @@ import { inflate, inflateRaw, zstdDecompress } from 'node:zlib'
 import { CodedError } from '../core/errors.ts'
 import type { PackedExtent } from './one-pass.ts'
 import type { Packing } from './run-queue.ts'
-import { zstdFrameBytes } from './zstd-frame.ts'
+import { zstdFrameBytes } from '../core/zstd-frame.ts'
 
 /** Bytes of a disk and their place on it; valid until the next extent is asked for. */
 export interface Extent {

@@ -1,4 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
+import { imageUnsafe } from './refusal.ts'
 import { headerExtension } from '../qcow2-layout.ts'
 
 /** The first bytes of a file that a verdict is made from. */
@@ -45,6 +46,4 @@ function beyondHead(head: Uint8Array, needed: number): CodedError {
   )
 }
 
-function unsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the qcow2 is refused: ${reason}`)
-}
+const unsafe = (reason: string) => imageUnsafe('qcow2', reason)

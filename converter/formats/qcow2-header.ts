@@ -1,4 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
+import { imageUnsafe } from './refusal.ts'
 import { checkHeaderExtensions } from './qcow2-extensions.ts'
 import { incompatibleBits, qcow2Magic, tableEntryBytes } from '../qcow2-layout.ts'
 
@@ -215,9 +216,7 @@ function need(bytes: Uint8Array, size: number): void {
   )
 }
 
-function unsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the qcow2 is refused: ${reason}`)
-}
+const unsafe = (reason: string) => imageUnsafe('qcow2', reason)
 
 function unsupported(message: string): CodedError {
   return new CodedError('FORMAT_UNSUPPORTED', message)

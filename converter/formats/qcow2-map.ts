@@ -1,9 +1,19 @@
-import { CodedError } from '../../core/errors.ts'
 import type { DiskFile, MapDisk } from '../one-pass.ts'
-import { compressedFlag, compressedSectorBytes, tableEntryBytes } from '../qcow2-layout.ts'
-import type { Qcow2Header } from './qcow2-header.ts'
+import { compressedFlag, tableEntryBytes } from '../qcow2-layout.ts'
 import { createMetadataMap, type MetadataMap } from '../qcow2-metadata-map.ts'
 import type { MappedRun } from '../run-queue.ts'
+import {
+  compressedCluster,
+  inHeader,
+  l2TableOffset,
+  requireCluster,
+  reservedBits,
+  standardCluster,
+  standardOffset,
+  type Qcow2Entry,
+} from './qcow2-entries.ts'
+import type { Qcow2Header } from './qcow2-header.ts'
+import { imageUnsafe } from './refusal.ts'
 
 const subclusters = 32
 const runBytes = 1024 * 1024
@@ -53,10 +63,7 @@ async function readL1(header: Qcow2Header, file: DiskFile): Promise<Float64Array
   return Float64Array.from({ length: l1Size }, (_, index) => {
     const hi = view.getUint32(index * tableEntryBytes)
     const lo = view.getUint32(index * tableEntryBytes + 4)
-    if ((lo & 0x1ff) !== 0 || (hi & 0x7f_00_00_00) !== 0) {
-      throw unsafe('an L1 entry has reserved bits set')
-    }
-    const offset = standardOffset(hi, lo)
+    const offset = l2TableOffset(hi, lo)
     if (offset % clusterSize !== 0) throw unsafe(`an L2 table is at byte ${offset}, not aligned`)
     return offset
   })
@@ -88,64 +95,38 @@ function* pieces(
   }
 }
 
-interface Entry {
-  readonly hi: number
-  readonly lo: number
-  readonly guest: number
-}
-
-function compressedPiece(
-  { clusterBits }: Qcow2Header,
-  { hi, lo, guest }: Entry,
-  metadata: MetadataMap,
-): Piece {
-  if (hi >>> 31 !== 0) {
-    throw unsafe(`the cluster of guest byte ${guest} is compressed and marked as writable in place`)
-  }
-  const offsetBits = 62 - (clusterBits - 8)
-  const sectors = (hi & 0x3f_ff_ff_ff) >>> (offsetBits - 32)
-  const start = (hi & (2 ** (offsetBits - 32) - 1)) * 2 ** 32 + lo
-  const sector = start - (start % compressedSectorBytes)
-  const end = sector + (sectors + 1) * compressedSectorBytes
-  refuseMetadata(guest, start, end, metadata)
-  return { start, size: end - start, guest, isPacked: true }
+function compressedPiece(header: Qcow2Header, entry: Qcow2Entry, metadata: MetadataMap): Piece {
+  const { start, end } = compressedCluster(entry, header, metadata)
+  return { start, size: end - start, guest: entry.guest, isPacked: true }
 }
 
 function* wholeCluster(
-  { clusterSize, virtualSize, version }: Qcow2Header,
-  { hi, lo, guest }: Entry,
+  header: Qcow2Header,
+  entry: Qcow2Entry,
   metadata: MetadataMap,
 ): Generator<Piece, void> {
-  const isZero = (lo & 1) === 1
-  if ((lo & 0x1fe) !== 0 || (hi & 0x3f_00_00_00) !== 0 || (isZero && version === 2)) {
-    throw unsafe(`the L2 entry of guest byte ${guest} has reserved bits set`)
-  }
-  const start = standardOffset(hi, lo)
-  if (start === 0) {
-    if (hi >>> 31 === 0) return
-    throw unsafe(`the cluster of guest byte ${guest} is mapped to the header`)
-  }
-  checkCluster(start, guest, clusterSize, metadata)
-  if (isZero) return
-  const size = Math.min(clusterSize, virtualSize - guest)
-  yield { start, size, guest, isPacked: false }
+  const found = standardCluster(entry, header, metadata)
+  if (!found || found.isZero) return
+  const { guest } = entry
+  const size = Math.min(header.clusterSize, header.virtualSize - guest)
+  yield { start: found.start, size, guest, isPacked: false }
 }
 
 /** Extended L2: 32 parts of a cluster, each with data, zeros or nothing. */
 function* partsOfCluster(
   { clusterSize, virtualSize }: Qcow2Header,
-  { hi, lo, guest, zero, data }: Entry & { readonly zero: number; readonly data: number },
+  { hi, lo, guest, zero, data }: Qcow2Entry & { readonly zero: number; readonly data: number },
   metadata: MetadataMap,
 ): Generator<Piece, void> {
   if ((lo & 0x1ff) !== 0 || (hi & 0x3f_00_00_00) !== 0 || (zero & data) !== 0) {
-    throw unsafe(`the L2 entry of guest byte ${guest} has reserved bits set`)
+    throw reservedBits(guest)
   }
   const start = standardOffset(hi, lo)
   if (start === 0) {
     if (data === 0) return
-    throw unsafe(`the cluster of guest byte ${guest} is mapped to the header`)
+    throw inHeader(guest)
   }
-  checkCluster(start, guest, clusterSize, metadata)
+  requireCluster(start, guest, clusterSize, metadata)
   const partBytes = clusterSize / subclusters
   for (let part = 0; part < subclusters; part++) {
     if (((data >>> part) & 1) === 0) continue
@@ -154,25 +135,6 @@ function* partsOfCluster(
     if (size <= 0) return
     yield { start: start + inCluster, size, guest: guest + inCluster, isPacked: false }
   }
-}
-
-function checkCluster(
-  start: number,
-  guest: number,
-  clusterSize: number,
-  metadata: MetadataMap,
-): void {
-  if (start % clusterSize !== 0) {
-    throw unsafe(`the cluster of guest byte ${guest} is at byte ${start}, not aligned`)
-  }
-  refuseMetadata(guest, start, start + clusterSize, metadata)
-}
-
-function refuseMetadata(guest: number, start: number, end: number, metadata: MetadataMap): void {
-  if (!metadata.overlaps(start, end)) return
-  throw unsafe(
-    `the cluster of guest byte ${guest} is mapped to byte ${start}, which holds the image's own tables`,
-  )
 }
 
 /** Plain pieces that adjoin in the file and on the disk are one run. */
@@ -197,13 +159,6 @@ function* runsOf(some: Piece[], { compressionType }: Qcow2Header): Generator<Map
   if (run) yield run
 }
 
-/** Bits 9–55. */
-function standardOffset(hi: number, lo: number): number {
-  return (hi & 0xff_ff_ff) * 2 ** 32 + (lo - (lo & 0x1ff))
-}
-
 const at = (numbers: Float64Array, index: number): number => numbers[index] ?? 0
 
-function unsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the qcow2 is refused: ${reason}`)
-}
+const unsafe = (reason: string) => imageUnsafe('qcow2', reason)

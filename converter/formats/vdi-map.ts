@@ -1,4 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
+import { imageUnsafe } from './refusal.ts'
 import { mappedRuns } from './mapped-runs.ts'
 import type { MapDisk } from '../one-pass.ts'
 
@@ -90,9 +91,7 @@ export function mapVdi(header: VdiHeader): MapDisk {
   }
 }
 
-function unsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the vdi is refused: ${reason}`)
-}
+const unsafe = (reason: string) => imageUnsafe('vdi', reason)
 
 function unsupported(reason: string): CodedError {
   return new CodedError('FORMAT_UNSUPPORTED', `the vdi cannot be read: ${reason}`)

@@ -1,4 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
+import { imageUnsafe } from './refusal.ts'
 import { mappedRuns } from './mapped-runs.ts'
 import type { MapDisk } from '../one-pass.ts'
 import { vhdVirtualSize } from './vhd-size.ts'
@@ -96,6 +97,4 @@ export function requireVhdChecksum(what: string, bytes: Buffer, at: number): voi
   throw vhdUnsafe(`the checksum of ${what} is wrong`)
 }
 
-export function vhdUnsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the vhd is refused: ${reason}`)
-}
+export const vhdUnsafe = (reason: string) => imageUnsafe('vhd', reason)

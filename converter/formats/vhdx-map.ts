@@ -1,4 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
+import { imageUnsafe } from './refusal.ts'
 import type { ByteRange } from '../../core/registry.ts'
 import { crc32c } from './crc32c.ts'
 import { mappedRuns } from './mapped-runs.ts'
@@ -214,6 +215,4 @@ function guid(bytes: Buffer, at: number): string {
   ].join('-')
 }
 
-function unsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the vhdx is refused: ${reason}`)
-}
+const unsafe = (reason: string) => imageUnsafe('vhdx', reason)

@@ -1,4 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
+import { imageUnsafe } from './refusal.ts'
 
 /** A sparse VMDK in one file. */
 export interface VmdkHeader {
@@ -125,9 +126,7 @@ function sectors(bytes: Buffer, at: number): number {
   return Number(value)
 }
 
-export function unsafe(reason: string): CodedError {
-  return new CodedError('IMAGE_UNSAFE', `the vmdk is refused: ${reason}`)
-}
+export const unsafe = (reason: string) => imageUnsafe('vmdk', reason)
 
 function unsupported(reason: string): CodedError {
   return new CodedError('FORMAT_UNSUPPORTED', `the vmdk cannot be read: ${reason}`)

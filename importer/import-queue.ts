@@ -56,6 +56,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   /** Imports that another process runs now. */
   const lost = new Set<string>()
   const inTurn = createSerial()
+  const saving = createSerial()
 
   function add(stored: StoredImport): ImportTracker {
     const tracker = createImportTracker(stored.record)
@@ -78,20 +79,26 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     return found
   }
 
-  /** Where that fails the import goes on; after a restart it runs again. */
-  async function keep(stored: StoredImport, record: ImportRecord): Promise<void> {
-    if (lost.has(record.id)) return
-    await deps.records.save({ ...stored, record }).catch((error: unknown) => {
-      deps.log.error({ import: record.id, err: error }, 'cannot keep the record of an import')
+  /**
+   * Changes and saves a record, one change after the other: what is saved last is what was last.
+   * Where that fails the import goes on; after a restart it runs again.
+   */
+  const keep = (id: string, change: Partial<ImportRecord>): Promise<ImportRecord> =>
+    saving(id, async () => {
+      const { stored, tracker } = lookUp(id)
+      const record = { ...tracker.record, ...change }
+      if (!lost.has(id)) {
+        await deps.records.save({ ...stored, record }).catch((error: unknown) => {
+          deps.log.error({ import: id, err: error }, 'cannot keep the record of an import')
+        })
+      }
+      return tracker.change(change)
     })
-  }
 
   async function settle(id: string, change: Partial<ImportRecord>): Promise<ImportRecord> {
-    const { stored, tracker } = lookUp(id)
-    const record = { ...tracker.record, ...change, finishedAt: new Date().toISOString() }
-    await keep(stored, record)
+    const record = await keep(id, { ...change, finishedAt: new Date().toISOString() })
     deps.metrics.finished(record)
-    return tracker.change(record)
+    return record
   }
 
   function startNext(): void {
@@ -122,7 +129,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     } catch (failure) {
       if (stopping.signal.aborted) {
         // Stopping is no failure of the import.
-        return keep(stored, { ...tracker.record, attempts: tracker.record.attempts - 1 })
+        return void (await keep(id, { attempts: tracker.record.attempts - 1 }))
       }
       if (cancelled.aborted) return void (await settle(id, { state: 'cancelled' }))
       const error = toCodedError(failure)
@@ -146,8 +153,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
         openHttpSource(request.source, { signal: opening, retryDelaysMs }),
     }
     const attempt = async (): Promise<ImportedImage> => {
-      const record = tracker.change({ attempts: tracker.record.attempts + 1 })
-      await keep(stored, record)
+      await keep(tracker.record.id, { attempts: tracker.record.attempts + 1 })
       return importImage(wanted, deps, { signal, report: tracker.report })
     }
     const shouldRetry = (error: unknown): boolean => {
@@ -276,10 +282,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       imports.delete(id)
     },
     async keepProgress() {
-      for (const id of running.keys()) {
-        const { stored, tracker } = lookUp(id)
-        await keep(stored, tracker.record)
-      }
+      for (const id of running.keys()) await keep(id, {})
     },
     async [Symbol.asyncDispose]() {
       clearInterval(forgetting)

@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { createLog } from '../core/log.ts'
 import {
@@ -9,7 +10,7 @@ import {
   tagDigest,
   type QueueSetup,
 } from '../test/fixtures/queue-setup.ts'
-import { createImportLog } from './import-log.ts'
+import { createImportLog, type ImportLog } from './import-log.ts'
 import type { Imports } from './imports.ts'
 import { createRunners } from './runners.ts'
 import { openSharedImports } from './shared-imports.ts'
@@ -81,11 +82,40 @@ describe('imports of several processes on one store', () => {
     await using two = await openProcess(setup)
     for (let beat = 0; beat < 4; beat++) {
       await dead.beat()
-      await new Promise((resolve) => setTimeout(resolve, silentMs / 2))
+      await sleep(silentMs / 2)
     }
     expect(await one.get(record.id)).toMatchObject({ state: 'queued', attempts: 0 })
     expect(await ended(two, record)).toMatchObject({ state: 'succeeded', attempts: 1 })
     expect(await one.get(record.id)).toMatchObject({ state: 'succeeded' })
+  })
+
+  it('keep how they ended, though their progress was being saved just then', async () => {
+    await using setup = await createQueueSetup()
+    const records = createImportLog(setup.store.objects, log)
+    const held = Promise.withResolvers<void>()
+    let wait: Promise<void> | undefined
+    const slow: ImportLog = {
+      ...records,
+      async save(stored) {
+        const before = wait
+        wait = undefined
+        await before
+        await records.save(stored)
+      },
+    }
+    await using queue = await setup.openQueue({ records: slow })
+    const { letGo, listener } = gatedDisk()
+    const { id } = await queue.create(importOf(await setup.serveDisk(listener)), noKey)
+    await expect.poll(async () => (await records.read(id))?.record.attempts).toBe(1)
+    wait = held.promise
+    const keeping = queue.keepProgress()
+    letGo()
+    // Long enough for the import to end, were it not for the save that is held.
+    await sleep(300)
+    held.resolve()
+    await keeping
+    await ended(queue, { id })
+    expect(await records.read(id)).toMatchObject({ record: { state: 'succeeded' } })
   })
 
   it('are one import where they have one Idempotency-Key', async () => {

@@ -33,7 +33,7 @@ beforeAll(async () => {
   await pushLayout('all', 'latest')
   await pushOver(server.url, 'large', '1', { layerBytes: 40 * mib })
   archive = join(folder, 'backup.tar')
-  await registry(server.url, 'export', '--to', archive)
+  await registry(server, 'export', '--to', archive)
 })
 afterAll(() => owned.disposeAsync())
 
@@ -44,10 +44,10 @@ async function pushLayout(name: string, tag: string): Promise<void> {
 }
 
 /** Runs `dvcr registry …` to a good end. */
-async function registry(url: string, ...args: readonly string[]): Promise<Outcome> {
-  const outcome = await dvcr(['registry', ...args, '--server', url])
-  if (outcome.exitCode !== 0) throw new Error(`${args.join(' ')}: ${outcome.stderr}`)
-  return outcome
+async function registry(at: RunningServer, ...args: readonly string[]): Promise<Outcome> {
+  const outcome = await dvcr(['registry', ...args, '--server', at.url])
+  if (outcome.exitCode === 0) return outcome
+  throw new Error(`${args.join(' ')}: ${outcome.stderr}\nserver:\n${at.output()}`)
 }
 
 const startServer = async (name: string): Promise<RunningServer> =>
@@ -65,19 +65,19 @@ it('a backup made while images come and go is whole, and restores to a store tha
   ])
   for (let round = 0; round < 2; round++) {
     const tar = join(folder, `busy-${round}.tar`)
-    const { stdout } = await registry(server.url, 'export', '--to', tar, '--json')
+    const { stdout } = await registry(server, 'export', '--to', tar, '--json')
     expect(JSON.parse(stdout)).toMatchObject({ leftOut: [], archiveBytes: (await stat(tar)).size })
     await using other = await startServer(`busy-${round}`)
-    await registry(other.url, 'import', '--from', tar)
-    await registry(other.url, 'fsck', '--data-digests')
+    await registry(other, 'import', '--from', tar)
+    await registry(other, 'fsck', '--data-digests')
     const restored = await pullEverything(other.url)
     expect(restored).toHaveProperty('all:latest', layout.index.digest)
     expect(Object.keys(restored)).toContain('large:1')
   }
   stop()
   await pushing
-  await registry(server.url, 'rm', 'skopeo', '--yes')
-  await registry(server.url, 'fsck')
+  await registry(server, 'rm', 'skopeo', '--yes')
+  await registry(server, 'fsck')
 })
 
 function createStop() {
@@ -91,18 +91,18 @@ async function repeat(signal: AbortSignal, act: (round: number) => Promise<void>
 
 it('a restored registry is the same, by standard output and input too', async () => {
   await using quiet = await startServer('quiet')
-  await registry(quiet.url, 'import', '--from', archive)
+  await registry(quiet, 'import', '--from', archive)
   await using copy = await startServer('copy')
   const from = ['registry', 'export', '--to', '-', '--server', quiet.url]
   const into = ['registry', 'import', '--from', '-', '--server', copy.url]
   const exported = execa(join(import.meta.dirname, '../../bin/dvcr'), from, { encoding: 'buffer' })
   await exported.pipe(join(import.meta.dirname, '../../bin/dvcr'), into)
   expect(await pullEverything(copy.url)).toEqual(await pullEverything(quiet.url))
-  await registry(copy.url, 'fsck', '--data-digests')
+  await registry(copy, 'fsck', '--data-digests')
 })
 
 it('an import whose server is killed goes on when it is run again', async () => {
-  const whole = JSON.parse((await registry(server.url, 'export', '--to', archive, '--json')).stdout)
+  const whole = JSON.parse((await registry(server, 'export', '--to', archive, '--json')).stdout)
   const random = createSeededRandom(7)
   const rounds = isNightly ? 20 : 3
   for (let round = 0; round < rounds; round++) {
@@ -124,10 +124,10 @@ it('an import whose server is killed goes on when it is run again', async () => 
       expect([0, 3]).toContain(exitCode)
     }
     await using again = await startDvcr({ data })
-    await registry(again.url, 'fsck', '--data-digests')
-    const { stdout } = await registry(again.url, 'import', '--from', archive, '--json')
+    await registry(again, 'fsck', '--data-digests')
+    const { stdout } = await registry(again, 'import', '--from', archive, '--json')
     expect(JSON.parse(stdout)).toMatchObject({ leftOut: [], blobs: whole.blobs })
-    await registry(again.url, 'fsck', '--data-digests')
+    await registry(again, 'fsck', '--data-digests')
     expect(await pullEverything(again.url)).toHaveProperty('all:latest', layout.index.digest)
   }
 })
@@ -160,11 +160,11 @@ it('a backup goes from a folder into a bucket, where damage is found too', async
   const place = `s3://${s3.bucket}/store`
   const args = ['--s3-endpoint', s3.url]
   await using bucket = await startDvcr({ data: place, args })
-  await registry(bucket.url, 'import', '--from', archive)
-  await registry(bucket.url, 'fsck', '--data-digests')
-  await registry(bucket.url, 'scrub', '--rate', '10Gi')
+  await registry(bucket, 'import', '--from', archive)
+  await registry(bucket, 'fsck', '--data-digests')
+  await registry(bucket, 'scrub', '--rate', '10Gi')
   const tar = join(folder, 'from-bucket.tar')
-  await registry(bucket.url, 'export', '--to', tar)
+  await registry(bucket, 'export', '--to', tar)
   expect((await stat(tar)).size).toBeGreaterThan(40 * mib)
   const { digest, layer, blobs } = await pushOver(bucket.url, 'hurt', '1')
   {
@@ -182,6 +182,6 @@ it('a backup goes from a folder into a bucket, where damage is found too', async
   const scrub = await dvcr(['registry', 'scrub', '--rate', '10Gi', '--server', bucket.url])
   expect(scrub.stdout).toContain(`${layer}: `)
   await pushBlobOver(bucket.url, 'hurt', blobs.get(layer) ?? Buffer.of())
-  await registry(bucket.url, 'fsck', '--data-digests')
+  await registry(bucket, 'fsck', '--data-digests')
   expect(await pullEverything(bucket.url)).toHaveProperty('hurt:1', digest)
 })

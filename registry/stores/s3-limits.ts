@@ -23,7 +23,7 @@ export const s3Limits: S3Limits = {
   mostPartBytes: 24 * mebi,
   mostParts: 9_990,
   windowBytes: 48 * mebi,
-  budgetBytes: 96 * mebi,
+  budgetBytes: 72 * mebi,
   pieceBytes: mebi / 4,
 }
 

@@ -1,13 +1,15 @@
 import { GetObjectCommand, S3Client } from '@aws-sdk/client-s3'
-import { getSignedUrl } from '@aws-sdk/s3-request-presigner'
+import { getSignedUrl, S3RequestPresigner } from '@aws-sdk/s3-request-presigner'
 import { LRUCache } from 'lru-cache'
 import { Agent, request } from 'undici'
 import { CodedError } from '../../core/errors.ts'
 import type { ByteRange } from '../../core/registry.ts'
 import { pause } from '../../core/retry.ts'
+import { buffers } from '../buffers.ts'
 import { clientConfig, trust, type S3, type S3Settings } from './s3-client.ts'
 import { NoAnswerError, toStorageError } from './s3-errors.ts'
 import { getBySocket, type Answer } from './s3-socket.ts'
+import { checkKey } from './storage-key.ts'
 
 /** How long a signed URL of ours can be used, and how long we do. */
 const lifetimeS = 15 * 60
@@ -16,8 +18,6 @@ const keptUrls = 2_000
 
 /** Shorter reads are better made on a connection that is open already. */
 const socketBytes = 1024 * 1024
-/** Small chunks are put together to so much. */
-const gatheredBytes = 256 * 1024
 
 export interface S3Reader extends AsyncDisposable {
   /**
@@ -41,13 +41,13 @@ export function createS3Reader(s3: S3, settings: S3Settings): S3Reader {
   const { publicEndpoint } = settings
   const publicClient =
     publicEndpoint === undefined ? s3.client : new S3Client(clientConfig(settings, publicEndpoint))
+  const sign = createSigner(s3)
   const urls = new LRUCache<string, URL>({ max: keptUrls, ttl: reuseMs })
 
   async function urlOf(key: string): Promise<URL> {
     const known = urls.get(key)
     if (known) return known
-    const command = new GetObjectCommand(s3.place(key))
-    const signed = new URL(await getSignedUrl(s3.client, command, { expiresIn: lifetimeS }))
+    const signed = await sign(key)
     urls.set(key, signed)
     return signed
   }
@@ -138,6 +138,45 @@ export function createS3Reader(s3: S3, settings: S3Settings): S3Reader {
   }
 }
 
+/**
+ * Signs GETs of our keys for `lifetimeS`. The SDK says once where the bucket is; asking it for every
+ * key takes more memory and time than the read of a small object.
+ */
+function createSigner({ client, place }: S3): (key: string) => Promise<URL> {
+  const { credentials, region, sha256 } = client.config
+  const presigner = new S3RequestPresigner({ credentials, region, sha256 })
+  let bucket: Promise<URL> | undefined
+
+  async function findBucket(): Promise<URL> {
+    const signed = new URL(await getSignedUrl(client, new GetObjectCommand(place('x'))))
+    return new URL(`${signed.origin}${signed.pathname.slice(0, -'x'.length)}`)
+  }
+
+  return async (key) => {
+    bucket ??= findBucket().catch((error: unknown) => {
+      bucket = undefined
+      throw error
+    })
+    const { protocol, hostname, port, host, pathname } = await bucket
+    const path = pathname + checkKey(key)
+    const { query = {} } = await presigner.presign(
+      {
+        method: 'GET',
+        protocol,
+        hostname,
+        path,
+        query: {},
+        headers: { host },
+        ...(port === '' ? {} : { port: Number(port) }),
+      },
+      { expiresIn: lifetimeS },
+    )
+    const url = new URL(`${protocol}//${host}${path}`)
+    for (const [name, value] of Object.entries(query)) url.searchParams.set(name, String(value))
+    return url
+  }
+}
+
 function isOf(answer: Answer, { start, end }: ByteRange): boolean {
   const said = /^bytes (\d+)-(\d+)\//.exec(answer.header('content-range') ?? '')
   return Number(said?.[1]) === start && Number(said?.[2]) === end - 1
@@ -162,35 +201,38 @@ async function getByAgent(
   const { body } = response
   // Destroying it with bytes left makes an error that nobody waits for.
   body.on('error', () => {})
+  const buffer = buffers.take()
   return {
     status: response.statusCode,
     header(name) {
       const value = response.headers[name]
       return Array.isArray(value) ? value[0] : value
     },
-    body: gathered(body),
+    body: gathered(body, buffer),
     async [Symbol.asyncDispose]() {
       body.destroy()
+      buffers.giveBack(buffer)
     },
   }
 }
 
-/** The same bytes in larger chunks, each valid until the next one is asked for. */
-async function* gathered(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array, void> {
-  let buffer: Buffer | undefined
+/** The same bytes in larger chunks, which lie in `buffer` one after the other. */
+async function* gathered(
+  body: AsyncIterable<Uint8Array>,
+  buffer: Buffer,
+): AsyncGenerator<Uint8Array, void> {
   let filled = 0
   for await (const chunk of body) {
     for (let rest = chunk; rest.length > 0;) {
-      buffer ??= Buffer.allocUnsafe(gatheredBytes)
-      const part = rest.subarray(0, gatheredBytes - filled)
+      const part = rest.subarray(0, buffer.length - filled)
       buffer.set(part, filled)
       filled += part.length
       rest = rest.subarray(part.length)
-      if (filled === gatheredBytes) {
+      if (filled === buffer.length) {
         yield buffer
         filled = 0
       }
     }
   }
-  if (buffer && filled > 0) yield buffer.subarray(0, filled)
+  if (filled > 0) yield buffer.subarray(0, filled)
 }

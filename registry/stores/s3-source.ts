@@ -1,4 +1,4 @@
-import { Readable } from 'node:stream'
+import type { Readable } from 'node:stream'
 import {
   HeadObjectCommand,
   ListPartsCommand,
@@ -8,6 +8,7 @@ import {
 import { z } from 'zod'
 import { CodedError } from '../../core/errors.ts'
 import { keys } from '../keys.ts'
+import { RequestBody } from './s3-body.ts'
 import type { Attempt, S3 } from './s3-client.ts'
 import { isMissing, isRefusedCondition, isS3Error } from './s3-errors.ts'
 import type { S3Reader } from './s3-read.ts'
@@ -53,8 +54,7 @@ export function createSender(uuid: string, { s3, reader }: SenderParts): Sender 
   ): Promise<T> {
     // An empty stream would be sent without a length.
     if (source.bytes === 0) return send(new Uint8Array())
-    const body = Readable.from(bodyOf(source, attempt), { objectMode: false })
-    body.on('error', attempt.fail)
+    const body = new RequestBody(bodyOf(source, attempt), attempt.fail)
     try {
       return await send(body)
     } finally {
@@ -67,8 +67,7 @@ export function createSender(uuid: string, { s3, reader }: SenderParts): Sender 
       const range = { start: 0, end: bytes }
       for await (const chunk of reader.read(tailKey(uuid, name), range, attempt.abortSignal)) {
         attempt.alive()
-        // The reader uses its memory again while the socket still has this.
-        yield Buffer.from(chunk)
+        yield chunk
       }
     }
     for (const piece of pieces) {

@@ -82,6 +82,19 @@ export async function* readBody(
   if (stream?.aborted === true) refuseBroken(undefined)
 }
 
+/**
+ * The same chunks, each valid until the next one is asked for. Its memory is then free at once:
+ * garbage collection would come by when hundreds of them wait for it.
+ */
+export async function* freeing(body: Bytes): AsyncGenerator<Uint8Array, void> {
+  for await (const chunk of body) {
+    yield chunk
+    const { buffer, byteLength } = chunk
+    // Part of a larger buffer is not this body's alone.
+    if (buffer instanceof ArrayBuffer && byteLength === buffer.byteLength) buffer.transfer(0)
+  }
+}
+
 /** A client that goes away is no fault of ours. */
 function refuseBroken(cause: unknown): never {
   throw new CodedError('REQUEST_INVALID', 'the client gave the request up in the middle', { cause })

@@ -7,7 +7,7 @@ import {
 import { CodedError } from '../../core/errors.ts'
 import { observed } from '../../core/streams.ts'
 import { parseContentRange } from '../http/range.ts'
-import { bodyBytes, hasBody } from '../http/request-body.ts'
+import { bodyBytes, freeing, hasBody } from '../http/request-body.ts'
 import { blobType } from '../notifications/envelope.ts'
 import type { Upload, UploadBody } from '../uploads/upload.ts'
 import { queryValue, type Call, type Handler } from './context.ts'
@@ -122,7 +122,7 @@ function readUploadBody({
     )
   }
   return {
-    bytes: observed(body(), (chunk) => metrics.received(chunk.length)),
+    bytes: freeing(observed(body(), (chunk) => metrics.received(chunk.length))),
     at: range?.start,
     expectedBytes: expectedBytes ?? 0,
   }

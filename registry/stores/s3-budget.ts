@@ -44,6 +44,7 @@ export function createPieceBudget(options: {
   const most = Math.floor(options.bytes / pieceBytes)
   const holders = new Set<Holder>()
   const waiters = new Set<Waiter>()
+  let memory: Buffer | undefined
   let unused: Buffer[] = []
   let used = 0
   let returning = 0
@@ -60,8 +61,20 @@ export function createPieceBudget(options: {
         unused.push(piece)
       }
     }
-    if (used === 0) emptying ??= setTimeout(() => (unused = []), keptMs).unref()
+    if (used === 0) emptying ??= setTimeout(letGo, keptMs).unref()
     relieve()
+  }
+
+  function letGo(): void {
+    memory = undefined
+    unused = []
+  }
+
+  /** A piece that was never used: of one run of memory, which only counts as far as it was written. */
+  function cut(): Buffer {
+    memory ??= Buffer.allocUnsafeSlow(most * pieceBytes)
+    const start = (used - 1) * pieceBytes
+    return memory.subarray(start, start + pieceBytes)
   }
 
   function relieve(): void {
@@ -90,7 +103,7 @@ export function createPieceBudget(options: {
       emptying = undefined
       if (used < most) {
         used++
-        return unused.pop() ?? Buffer.allocUnsafeSlow(pieceBytes)
+        return unused.pop() ?? cut()
       }
       const { promise, resolve, reject } = Promise.withResolvers<Buffer>()
       const waiter: Waiter = { serve: resolve }

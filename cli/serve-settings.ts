@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { toCodedError } from '../core/errors.ts'
+import { parseAddressPolicy } from '../importer/address-policy.ts'
 import { redirectModes } from '../registry/redirect.ts'
 import { parseSize } from '../core/sizes.ts'
 import { mirrorsSettings } from '../registry/mirror/settings.ts'
@@ -72,6 +74,19 @@ export const serveSettings = z.strictObject({
     .default('info')
     .describe('Least level to log: error, warn, info or debug'),
   maxImports: z.int().min(1).max(64).default(2).describe('Imports that run at a time'),
+  importPolicy: z
+    .string()
+    .superRefine((text, context) => {
+      try {
+        parseAddressPolicy(text)
+      } catch (error) {
+        context.addIssue({ code: 'custom', message: toCodedError(error).message })
+      }
+    })
+    .optional()
+    .describe(
+      'Where imports connect to: open or restricted (public addresses only), with rules: restricted,+10.1.0.0/16,-*.example; by default open where only this machine is served',
+    ),
   maxVirtualSize: size.prefault('16Ti').describe('Largest disk to import'),
   scratch: z.string().min(1).default('/tmp').describe('Folder for temporary files'),
   tlsCert: z.string().min(1).optional().describe('PEM file: certificate to serve HTTPS with'),

@@ -5,6 +5,7 @@ import { createHashPool } from '../core/hash-pool.ts'
 import { createLog, type Log } from '../core/log.ts'
 import type { ObjectStore } from '../core/object-store.ts'
 import { createClusterPool } from '../converter/cluster-pool.ts'
+import { parseAddressPolicy } from '../importer/address-policy.ts'
 import { createImages } from '../importer/images.ts'
 import { createImportMetrics } from '../importer/metrics.ts'
 import { registerImageApi } from '../importer/routes.ts'
@@ -94,6 +95,8 @@ async function start(context: Start): Promise<string> {
   const webhooks = owned.use(await openWebhooks(settings.webhooks, webhookDeps))
   reload.on(['webhooks'], (changed) => webhooks.apply(changed.webhooks))
   const registry = announceChanges(store.registry, webhooks)
+  const policyText = settings.importPolicy ?? (isLoopback(address.host) ? 'open' : 'restricted')
+  const policy = parseAddressPolicy(policyText)
   const imports = owned.use(
     await openImports({
       store: { objects, isOwned, registry },
@@ -101,6 +104,7 @@ async function start(context: Start): Promise<string> {
       clusterPool,
       scratchFolder: settings.scratch,
       maxVirtualSize: settings.maxVirtualSize,
+      policy,
       log,
       metrics: createImportMetrics(metrics.registry),
       maxRunning: settings.maxImports,
@@ -147,7 +151,7 @@ async function start(context: Start): Promise<string> {
     host: address.host,
     port: typeof bound === 'object' && bound ? bound.port : address.port,
   })
-  log.info({ url, data: settings.data, guard }, 'serving')
+  log.info({ url, data: settings.data, guard, importPolicy: policy.text }, 'serving')
   return url
 }
 

@@ -181,6 +181,11 @@ export const errorCodes = {
     retryable: false,
     meaning: 'The source needs other credentials or rights.',
   },
+  SOURCE_FORBIDDEN: {
+    status: 403,
+    retryable: false,
+    meaning: 'The server may not connect to that address (`--import-policy`).',
+  },
   SOURCE_TLS_INVALID: {
     status: 422,
     retryable: false,

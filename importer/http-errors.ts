@@ -38,6 +38,8 @@ const meanings: Readonly<Record<string, string>> = {
 
 /** A failed connection in our words. A bad certificate is permanent, the rest is worth a retry. */
 export function connectionError(error: unknown, label: string): CodedError {
+  // Of the policy for addresses.
+  if (error instanceof CodedError) return error
   const code = errorCode(error)
   if (isTlsCode(code)) {
     return new CodedError(

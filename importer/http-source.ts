@@ -1,6 +1,8 @@
+import { isIP } from 'node:net'
 import { Agent, request, type Dispatcher } from 'undici'
 import { CodedError } from '../core/errors.ts'
 import { pause, retried } from '../core/retry.ts'
+import type { AddressPolicy } from './address-policy.ts'
 import { connectionError, httpStatusError } from './http-errors.ts'
 import type { Source } from './source.ts'
 
@@ -8,6 +10,8 @@ export interface HttpSourceOptions {
   readonly signal: AbortSignal
   /** Waits before the next try, ms; one more try than entries. Reset by every byte that arrives. */
   readonly retryDelaysMs: readonly number[]
+  /** Where connections may go, each of a redirect too; without one, anywhere. */
+  readonly policy?: AddressPolicy
 }
 
 /** Of `dvcr`: seven and a half seconds in all, then the source counts as gone. */
@@ -17,7 +21,10 @@ const mostRedirects = 10
 /** Nothing arriving for this long is a broken connection. */
 const idleMs = 60_000
 
-/** Returns the URL; throws SOURCE_INVALID unless `text` is an absolute http or https URL. */
+/**
+ * Returns the URL; throws SOURCE_INVALID unless `text` is an absolute http or https URL. An address
+ * in it must be written the usual way: nobody sees that 0x7f.1 is this machine.
+ */
 export function parseHttpUrl(text: string): URL {
   const url = URL.canParse(text) ? new URL(text) : undefined
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
@@ -25,6 +32,11 @@ export function parseHttpUrl(text: string): URL {
       'SOURCE_INVALID',
       `not a source: ${JSON.stringify(text.slice(0, 200))}; expected an http:// or https:// URL`,
     )
+  }
+  const { hostname } = url
+  const written = /^https?:\/\/(?:[^/?#@]*@)?(\[[^\]]*\]|[^/?#:]*)/i.exec(text)?.[1]
+  if (isIP(hostname.replace(/^\[|\]$/g, '')) !== 0 && written?.toLowerCase() !== hostname) {
+    throw new CodedError('SOURCE_INVALID', `write the address of the source as ${hostname}`)
   }
   return url
 }
@@ -44,24 +56,27 @@ interface Opened {
  * An image on a web server. Redirects are followed (at most 10, never from https to http; user
  * info is not sent to another origin). A connection that breaks is continued by range where the
  * server pins the content by a strong ETag or Last-Modified; SOURCE_CHANGED where it then serves
- * other content. Throws SOURCE_NOT_FOUND, SOURCE_DENIED, SOURCE_TLS_INVALID, SOURCE_UNAVAILABLE.
+ * other content. Throws SOURCE_NOT_FOUND, SOURCE_DENIED, SOURCE_FORBIDDEN, SOURCE_TLS_INVALID,
+ * SOURCE_UNAVAILABLE.
  */
 export async function openHttpSource(text: string, options: HttpSourceOptions): Promise<Source> {
+  const { policy, signal } = options
   const first = parseHttpUrl(text)
   const label = describeUrl(first)
   const agent = new Agent({
-    connect: { timeout: 15_000 },
+    connect: { timeout: 15_000, ...(policy && { lookup: policy.lookup }) },
     headersTimeout: idleMs,
     bodyTimeout: idleMs,
   })
+  const way = { agent, policy, signal }
   const retrying = {
     delaysMs: options.retryDelaysMs,
-    signal: options.signal,
+    signal,
     shouldRetry: (error: unknown) => error instanceof CodedError && error.retryable,
   }
   let opened: Opened
   try {
-    opened = await retried(() => follow(agent, first, {}, options.signal), retrying)
+    opened = await retried(() => follow(first, {}, way), retrying)
   } catch (error) {
     await agent.destroy()
     throw error
@@ -87,11 +102,11 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
           `${label} ended after ${received} of ${length} bytes; the download is incomplete`,
         )
       } catch (error) {
-        options.signal.throwIfAborted()
+        signal.throwIfAborted()
         const failure = bodyError(error, label, received, length)
         const delayMs = options.retryDelaysMs[failures++]
         if (validator === undefined || delayMs === undefined || length === undefined) throw failure
-        await pause(delayMs, options.signal)
+        await pause(delayMs, signal)
         response = await retried(() => resume(received, failure), retrying)
       }
     }
@@ -99,7 +114,7 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
 
   async function resume(from: number, failure: CodedError): Promise<Dispatcher.ResponseData> {
     const headers = { range: `bytes=${from}-`, 'if-range': validator ?? '' }
-    const { response } = await follow(agent, opened.url, headers, options.signal)
+    const { response } = await follow(opened.url, headers, way)
     const range = String(response.headers['content-range'] ?? '')
     // Not every server with ranges looks at If-Range.
     const isOther = saysOtherThan(validator, response)
@@ -118,15 +133,22 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
   return { label, length, body: body(), [Symbol.asyncDispose]: () => agent.destroy() }
 }
 
+interface Way {
+  readonly agent: Agent
+  readonly policy: AddressPolicy | undefined
+  readonly signal: AbortSignal
+}
+
 async function follow(
-  agent: Agent,
   start: URL,
   headers: Record<string, string>,
-  signal: AbortSignal,
+  { agent, policy, signal }: Way,
 ): Promise<Opened> {
   let url = start
   let credentials = basicAuth(start)
   for (let hop = 0; hop <= mostRedirects; hop++) {
+    // Names are checked as they are resolved.
+    policy?.requireHost(url.hostname)
     const response = await request(withoutUserInfo(url), {
       dispatcher: agent,
       signal,
@@ -139,7 +161,7 @@ async function follow(
     const location = response.headers['location']
     if (response.statusCode >= 300 && response.statusCode < 400 && location !== undefined) {
       discard(response)
-      const next = parseHttpUrl(URL.parse(String(location), url)?.href ?? String(location))
+      const next = parseRedirect(String(location), url)
       if (url.protocol === 'https:' && next.protocol === 'http:') {
         throw new CodedError(
           'SOURCE_INVALID',
@@ -159,6 +181,12 @@ async function follow(
     'SOURCE_INVALID',
     `${describeUrl(start)} redirects more than ${mostRedirects} times`,
   )
+}
+
+/** `location` may be relative; throws as `parseHttpUrl`. @see RFC 9110 §10.2.2 */
+function parseRedirect(location: string, from: URL): URL {
+  const isWhole = /^https?:/i.test(location)
+  return parseHttpUrl(isWhole ? location : (URL.parse(location, from)?.href ?? location))
 }
 
 /** Drops a body unread; undici reports that as an error, which is what we asked for. */

@@ -2,6 +2,7 @@ import { CodedError, toCodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import { retried } from '../core/retry.ts'
 import { createSerial } from '../core/serial.ts'
+import type { AddressPolicy } from './address-policy.ts'
 import type { ImportLog } from './import-log.ts'
 import type { ImportedImage } from './import-request.ts'
 import {
@@ -25,6 +26,7 @@ export interface ImportQueueDeps extends PipelineDeps {
   readonly records: ImportLog
   readonly log: Log
   readonly metrics: ImportMetrics
+  readonly policy: AddressPolicy
   /** Imports that run at a time. */
   readonly maxRunning: number
   /** Imports that wait; each keeps its record in memory and in the store. */
@@ -145,12 +147,12 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     signal: AbortSignal,
     log: Log,
   ): Promise<ImportedImage> {
-    const { retryDelaysMs } = deps
+    const { policy, retryDelaysMs } = deps
     const { request } = stored
     const wanted = {
       ...request,
       openSource: (opening: AbortSignal) =>
-        openHttpSource(request.source, { signal: opening, retryDelaysMs }),
+        openHttpSource(request.source, { signal: opening, retryDelaysMs, policy }),
     }
     const attempt = async (): Promise<ImportedImage> => {
       await keep(tracker.record.id, { attempts: tracker.record.attempts + 1 })
@@ -171,6 +173,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     idempotencyKey: string | undefined,
   ): Promise<ImportRecord> {
     checkNewImport(request)
+    const url = parseHttpUrl(request.source)
+    deps.policy.requireHost(url.hostname)
     const known = [...imports.values()].find(
       ({ stored }) => idempotencyKey !== undefined && stored.idempotencyKey === idempotencyKey,
     )
@@ -192,7 +196,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       )
     }
     await assertTagFree(deps.registry.repository(request.name), request)
-    const record = newImportRecord(describeUrl(parseHttpUrl(request.source)), request)
+    const record = newImportRecord(describeUrl(url), request)
     const { runner } = deps
     const stored: StoredImport = {
       record,

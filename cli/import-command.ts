@@ -12,12 +12,8 @@ import {
 import type { ImportRequest } from '../importer/import-request.ts'
 import { createImportTracker } from '../importer/import-tracker.ts'
 import { openFileSource, openStreamSource } from '../importer/file-source.ts'
-import {
-  openHttpSource,
-  parseHttpUrl,
-  describeUrl,
-  sourceRetryDelaysMs,
-} from '../importer/http-source.ts'
+import { describeUrl, parseHttpUrl } from '../importer/http-request.ts'
+import { openHttpSource, sourceRetryDelaysMs } from '../importer/http-source.ts'
 import { assertTagFree } from '../importer/image-push.ts'
 import { importImage } from '../importer/pipeline.ts'
 import { createApiClient } from './api-client.ts'

@@ -5,7 +5,8 @@ import { collect, noise } from '../test/fixtures/chunks.ts'
 import { freePort } from '../test/fixtures/ports.ts'
 import { fetchSource, sourceFailure } from '../test/fixtures/fetched-source.ts'
 import { startWebServer, withStatus, type Answer } from '../test/fixtures/web-server.ts'
-import { describeUrl, openHttpSource, parseHttpUrl } from './http-source.ts'
+import { describeUrl, parseHttpUrl } from './http-request.ts'
+import { openHttpSource } from './http-source.ts'
 
 const body = noise(300_000)
 const whole: Answer = (_request, response) => void response.end(body)

@@ -15,7 +15,8 @@ import {
   type NewImport,
   type StoredImport,
 } from './import-record.ts'
-import { describeUrl, openHttpSource, parseHttpUrl } from './http-source.ts'
+import { describeUrl, parseHttpUrl } from './http-request.ts'
+import { openHttpSource } from './http-source.ts'
 import { createImportTracker, type ImportTracker } from './import-tracker.ts'
 import { selectImports, type ImportQueue } from './imports.ts'
 import { assertTagFree } from './image-push.ts'

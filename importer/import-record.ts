@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { parseName, parseTag } from '../core/reference.ts'
 import { importStages } from '../core/report.ts'
 import type { ChecksumAlgorithm } from './checksums.ts'
-import { parseHttpUrl } from './http-source.ts'
+import { parseHttpUrl } from './http-request.ts'
 import type { ImportedImage } from './import-request.ts'
 import { storeModes } from './plan.ts'
 

@@ -2,4 +2,4 @@
 export type DiskFormat = 'raw' | 'iso' | 'qcow2' | 'vmdk' | 'vdi' | 'vhd' | 'vhdx'
 
 /** Wrappings around an image, found by magic, never by name. */
-export type Compression = 'gzip' | 'xz' | 'zstd'
+export type Compression = 'gzip' | 'xz' | 'zstd' | 'bzip2' | 'lz4'

@@ -211,7 +211,7 @@ export const errorCodes = {
   COMPRESSION_INVALID: {
     status: 422,
     retryable: false,
-    meaning: 'The gzip, xz or zstd data is damaged, truncated, or followed by other bytes.',
+    meaning: 'The compressed data is damaged, truncated, or followed by other bytes.',
   },
   FORMAT_UNKNOWN: {
     status: 422,

@@ -60,6 +60,8 @@ needed="
   qemu-img:qemu-utils
   qemu-system-x86_64:qemu-system-x86
   xz:xz-utils
+  bzip2:bzip2
+  lz4:lz4
   zstd:zstd
   gzip:gzip
   curl:curl

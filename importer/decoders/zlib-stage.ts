@@ -1,6 +1,6 @@
 import type { ZstdDecompress, Gunzip } from 'node:zlib'
-import { CodedError } from '../core/errors.ts'
-import { inPieces, type Bytes } from '../core/streams.ts'
+import { CodedError } from '../../core/errors.ts'
+import { inPieces, type Bytes } from '../../core/streams.ts'
 
 const inputBytes = 256 * 1024
 

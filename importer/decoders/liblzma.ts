@@ -1,5 +1,7 @@
 import koffi from 'koffi'
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { NativeDecoder } from './native-decoder.ts'
+import { addressOf, loadLibrary, type Library } from './native-library.ts'
 
 /** liblzma's `lzma_ret`. */
 const ok = 0
@@ -29,24 +31,11 @@ export interface XzDecoderOptions {
   readonly threadedMemoryLimit: number
 }
 
-/** What one call of `decode` did. */
-export interface XzStep {
-  readonly consumed: number
-  readonly produced: number
-  readonly ended: boolean
-}
-
-/** One xz file being decoded; disposing it frees what it holds. */
-export interface XzDecoder extends Disposable {
-  /**
-   * Decodes from `input` into `output` as far as both reach; `last` says that no more input comes.
-   * Throws COMPRESSION_INVALID, or SIZE_EXCEEDED where the data needs more than the memory limit.
-   */
-  decode(input: Uint8Array, output: Uint8Array, last: boolean): XzStep
-}
-
-/** The system's liblzma. Throws UNAVAILABLE where it is missing. */
-export function createXzDecoder(decoding: XzDecoderOptions): XzDecoder {
+/**
+ * xz by the system's liblzma, multi-block files on several threads. Throws UNAVAILABLE where it is
+ * missing, and when decoding SIZE_EXCEEDED where the data needs more than the memory limit.
+ */
+export function createXzDecoder(decoding: XzDecoderOptions): NativeDecoder {
   const { threads, memoryLimit, threadedMemoryLimit } = decoding
   const lzma = (library ??= load())
   const state = Buffer.alloc(stream.bytes)
@@ -61,9 +50,9 @@ export function createXzDecoder(decoding: XzDecoderOptions): XzDecoder {
   if (started !== ok) throw new CodedError('UNAVAILABLE', `liblzma does not start (${started})`)
   return {
     decode(input, output, last) {
-      state.writeBigUInt64LE(input.length === 0 ? 0n : lzma.address(input), stream.nextIn)
+      state.writeBigUInt64LE(addressOf(input), stream.nextIn)
       state.writeBigUInt64LE(BigInt(input.length), stream.availIn)
-      state.writeBigUInt64LE(lzma.address(output), stream.nextOut)
+      state.writeBigUInt64LE(addressOf(output), stream.nextOut)
       state.writeBigUInt64LE(BigInt(output.length), stream.availOut)
       const result = lzma.code(state, last ? finish : run)
       const consumed = input.length - Number(state.readBigUInt64LE(stream.availIn))
@@ -87,7 +76,6 @@ interface Liblzma {
   start(state: Buffer, memoryLimit: bigint, flags: number): number
   code(state: Buffer, action: number): number
   end(state: Buffer): void
-  address(bytes: Uint8Array): bigint
   /** glibc's: gives back the blocks that were buffered, 100 MB and more, instead of keeping them. */
   readonly trim: ((keep: number) => void) | undefined
 }
@@ -95,37 +83,21 @@ interface Liblzma {
 let library: Liblzma | undefined
 
 function load(): Liblzma {
-  let lzma: ReturnType<typeof koffi.load>
-  try {
-    lzma = koffi.load('liblzma.so.5')
-  } catch (error) {
-    throw new CodedError(
-      'UNAVAILABLE',
-      'cannot decompress xz: the library liblzma.so.5 is missing; install xz-utils (or liblzma5)',
-      { cause: error },
-    )
-  }
-  // memcpy of nothing answers its first argument: the address of the bytes.
-  const libc = koffi.load(null)
-  const memcpy = libc.func('uint64_t memcpy(void *to, void *from, size_t size)')
+  const lzma = loadLibrary({ file: 'liblzma.so.5', name: 'xz', packages: 'xz-utils (or liblzma5)' })
   const start = lzma.func('int lzma_stream_decoder(void *stream, uint64_t limit, uint32_t flags)')
   const code = lzma.func('int lzma_code(void *stream, int action)')
   const end = lzma.func('void lzma_end(void *stream)')
   return {
     startThreaded: optional(lzma, 'int lzma_stream_decoder_mt(void *stream, void *options)'),
-    trim: optional(libc, 'int malloc_trim(size_t keep)'),
+    trim: optional(koffi.load(null), 'int malloc_trim(size_t keep)'),
     start: (state, limit, flags) => Number(start(state, limit, flags)),
     code: (state, action) => Number(code(state, action)),
     end: (state) => void end(state),
-    address: (bytes) => BigInt(memcpy(bytes, bytes, 0)),
   }
 }
 
 /** Undefined where the library has no such function: liblzma before 5.4, a libc that is not glibc. */
-function optional(
-  library: ReturnType<typeof koffi.load>,
-  declaration: string,
-): ReturnType<ReturnType<typeof koffi.load>['func']> | undefined {
+function optional(library: Library, declaration: string): ReturnType<Library['func']> | undefined {
   try {
     return library.func(declaration)
   } catch {

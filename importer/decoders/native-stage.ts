@@ -1,17 +1,17 @@
-import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
-import { workerUrl } from '../core/worker-url.ts'
-import { reportedError } from '../core/errors.ts'
-import { inPieces, type Bytes } from '../core/streams.ts'
-import type { XzDecoderOptions } from './liblzma.ts'
+import { workerUrl } from '../../core/worker-url.ts'
+import { reportedError } from '../../core/errors.ts'
+import { inPieces, type Bytes } from '../../core/streams.ts'
+import type { NativeDecoding } from './native-decoder.ts'
 
-export interface XzWorkerData extends XzDecoderOptions {
+export interface NativeWorkerData {
+  readonly decoding: NativeDecoding
   /** Input goes round in these, in order. */
   readonly inputs: readonly SharedArrayBuffer[]
   readonly outputs: readonly SharedArrayBuffer[]
 }
 
-export type XzRequest =
+export type NativeRequest =
   /** The next input slot holds so many bytes. */
   | { readonly type: 'input'; readonly size: number }
   /** No more input comes. */
@@ -20,7 +20,7 @@ export type XzRequest =
   | { readonly type: 'free'; readonly slot: number }
   | { readonly type: 'close' }
 
-export type XzReply =
+export type NativeReply =
   | { readonly type: 'output'; readonly slot: number; readonly size: number }
   | { readonly type: 'consumed' }
   | { readonly type: 'ended' }
@@ -32,23 +32,18 @@ const outputBytes = 1024 * 1024
 const outputCount = 4
 
 /**
- * Decodes xz on a thread of its own, multi-block files on all cores, by the system's liblzma; no
- * byte goes through a pipe. Throws COMPRESSION_INVALID, SIZE_EXCEEDED, UNAVAILABLE.
+ * Decodes by a library of the system on a thread of its own; no byte goes through a pipe. Throws
+ * COMPRESSION_INVALID, SIZE_EXCEEDED, UNAVAILABLE.
  */
-export async function* decodeXz(
+export async function* decodeNatively(
   input: Bytes,
-  limits: Omit<XzDecoderOptions, 'threads'>,
+  decoding: NativeDecoding,
 ): AsyncGenerator<Uint8Array, void> {
   const inputs = Array.from({ length: inputCount }, () => new SharedArrayBuffer(inputBytes))
   const outputs = Array.from({ length: outputCount }, () => new SharedArrayBuffer(outputBytes))
-  const workerData: XzWorkerData = {
-    inputs,
-    outputs,
-    threads: availableParallelism(),
-    ...limits,
-  }
-  const worker = new Worker(workerUrl('xz-worker', import.meta.url), { workerData })
-  const send = (request: XzRequest): void => worker.postMessage(request)
+  const workerData: NativeWorkerData = { inputs, outputs, decoding }
+  const worker = new Worker(workerUrl('native-worker', import.meta.url), { workerData })
+  const send = (request: NativeRequest): void => worker.postMessage(request)
   const decoded: { slot: number; size: number }[] = []
   let inputsWaiting = 0
   let outcome: { readonly error?: unknown } | undefined
@@ -61,7 +56,7 @@ export async function* decodeXz(
     wakeFeeder()
   }
 
-  worker.on('message', (reply: XzReply) => {
+  worker.on('message', (reply: NativeReply) => {
     switch (reply.type) {
       case 'output':
         decoded.push(reply)

@@ -1,10 +1,10 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { toCodedError } from '../core/errors.ts'
-import { createXzDecoder, type XzDecoder } from './liblzma.ts'
-import type { XzReply, XzRequest, XzWorkerData } from './xz-stage.ts'
+import { toCodedError } from '../../core/errors.ts'
+import { createNativeDecoder, type NativeDecoder } from './native-decoder.ts'
+import type { NativeReply, NativeRequest, NativeWorkerData } from './native-stage.ts'
 
 // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- set by the one who starts this thread
-const { inputs: inputSlots, outputs: outputSlots, ...options } = workerData as XzWorkerData
+const { inputs: inputSlots, outputs: outputSlots, decoding } = workerData as NativeWorkerData
 const outputs = outputSlots.map((slot) => new Uint8Array(slot))
 const free = outputs.map((_, index) => index)
 const inputs: Uint8Array[] = []
@@ -13,9 +13,9 @@ let last = false
 let done = false
 /** Bytes already in the output that is being filled, `free[0]`. */
 let filled = 0
-let decoder: XzDecoder | undefined
+let decoder: NativeDecoder | undefined
 
-const reply = (message: XzReply): void => parentPort?.postMessage(message)
+const reply = (message: NativeReply): void => parentPort?.postMessage(message)
 
 function takeInput(size: number): void {
   const slot = inputSlots[turn++ % inputSlots.length]
@@ -36,7 +36,7 @@ function pump(): void {
     const output = slot === undefined ? undefined : outputs[slot]
     if (!output || (inputs.length === 0 && !last)) return
     const input = inputs[0] ?? new Uint8Array(0)
-    decoder ??= createXzDecoder(options)
+    decoder ??= createNativeDecoder(decoding)
     const step = decoder.decode(input, output.subarray(filled), last && inputs.length <= 1)
     filled += step.produced
     if (inputs.length > 0) {
@@ -56,7 +56,7 @@ function pump(): void {
   }
 }
 
-parentPort?.on('message', (request: XzRequest) => {
+parentPort?.on('message', (request: NativeRequest) => {
   try {
     if (request.type === 'input') takeInput(request.size)
     else if (request.type === 'last') last = true

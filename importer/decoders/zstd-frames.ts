@@ -1,6 +1,6 @@
-import { CodedError } from '../core/errors.ts'
-import type { Bytes } from '../core/streams.ts'
-import { zstdFields } from '../core/zstd-frame.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { Bytes } from '../../core/streams.ts'
+import { zstdFields } from '../../core/zstd-frame.ts'
 
 /**
  * The same bytes; throws COMPRESSION_INVALID where they end inside a frame. Node's decoder does

@@ -2,15 +2,21 @@ import { execFileSync } from 'node:child_process'
 import { crc32, constants, deflateRawSync, gzipSync, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { describe, expect, test, vi } from 'vitest'
-import { CodedError } from '../core/errors.ts'
-import { chunked, chunkSizes, collect, noise } from '../test/fixtures/chunks.ts'
-import { refusalIn } from '../test/fixtures/refusal.ts'
+import { CodedError } from '../../core/errors.ts'
+import { chunked, chunkSizes, collect, noise } from '../../test/fixtures/chunks.ts'
+import { refusalIn } from '../../test/fixtures/refusal.ts'
 import { decompress, detectCompression } from './decompress.ts'
 
 const zstdParams = { params: { [constants.ZSTD_c_checksumFlag]: 1 } }
 const gzip = (bytes: Uint8Array): Buffer => gzipSync(bytes)
 const zstd = (bytes: Uint8Array): Buffer => zstdCompressSync(bytes, zstdParams)
-const xz = (bytes: Uint8Array): Buffer => execFileSync('xz', ['-0', '-c'], { input: bytes })
+const piped =
+  (command: string, ...args: string[]) =>
+  (bytes: Uint8Array): Buffer =>
+    execFileSync(command, args, { input: bytes })
+const xz = piped('xz', '-0', '-c')
+const bzip2 = piped('bzip2', '-1', '-c')
+const lz4 = piped('lz4', '-1', '-c', '-q')
 
 async function unpack(bytes: Uint8Array, sizes: readonly number[] = [bytes.length]) {
   const { body, wrappings } = await decompress(chunked(bytes, sizes))
@@ -29,8 +35,10 @@ const garbage = Buffer.from('garbage')
 const engines = [
   { wrapping: 'gzip', pack: gzip, runs: 60, chunkings: 4 },
   { wrapping: 'zstd', pack: zstd, runs: 60, chunkings: 4 },
-  // Each run starts a thread; `liblzma.test.ts` has the many runs.
+  // Each run starts a thread; the tests of the decoders have the many runs.
   { wrapping: 'xz', pack: xz, runs: 2, chunkings: 1 },
+  { wrapping: 'bzip2', pack: bzip2, runs: 2, chunkings: 1 },
+  { wrapping: 'lz4', pack: lz4, runs: 2, chunkings: 1 },
 ] as const
 
 describe.each(engines)('$wrapping', ({ wrapping, pack, runs, chunkings }) => {
@@ -65,7 +73,7 @@ describe.each(engines)('$wrapping', ({ wrapping, pack, runs, chunkings }) => {
   })
 
   test('refuses what was cut anywhere', async () => {
-    const magic = 6
+    const magic = 10
     const end = fc.integer({ min: magic, max: packed.length - 1 })
     const half = Math.floor(packed.length / 2)
     await fc.assert(
@@ -210,6 +218,12 @@ test.each([
   ['1f8b00', undefined],
   ['fd377a585a00', 'xz'],
   ['fd377a585a01', undefined],
+  ['425a6839314159265359', 'bzip2'],
+  ['425a6831177245385090', 'bzip2'],
+  ['425a6830314159265359', undefined],
+  ['425a6839314159265358', undefined],
+  ['04224d18', 'lz4'],
+  ['04224d19', undefined],
   ['28b52ffd', 'zstd'],
   ['502a4d18', 'zstd'],
   ['5f2a4d18', 'zstd'],

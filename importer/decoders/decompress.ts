@@ -1,31 +1,41 @@
+import { availableParallelism } from 'node:os'
 import { constants as zlib, createGunzip, createZstdDecompress } from 'node:zlib'
-import type { Compression } from '../core/disk-format.ts'
-import { CodedError } from '../core/errors.ts'
-import { peek, type Bytes } from '../core/streams.ts'
-import { decodeXz } from './xz-stage.ts'
+import type { Compression } from '../../core/disk-format.ts'
+import { CodedError } from '../../core/errors.ts'
+import { peek, type Bytes } from '../../core/streams.ts'
+import { decodeNatively } from './native-stage.ts'
 import { decodeWith } from './zlib-stage.ts'
 import { wholeFrames } from './zstd-frames.ts'
 
 const deepest = 2
+const magicBytes = 10
 const outputBytes = 1024 * 1024
 /** What xz may use: enough for `xz -9` on one core and `xz -6` on two; bombs with larger dictionaries are refused. */
-const xzLimits = { memoryLimit: 256 * 1024 * 1024, threadedMemoryLimit: 160 * 1024 * 1024 }
+const xz = {
+  kind: 'xz',
+  threads: availableParallelism(),
+  memoryLimit: 256 * 1024 * 1024,
+  threadedMemoryLimit: 160 * 1024 * 1024,
+} as const
 /** zstd windows up to 128 MiB, the format's recommended most for decoders. */
 const zstdWindowLog = 27
 
 /** By magic, never by name. Undefined: not wrapped. */
 export function detectCompression(head: Uint8Array): Compression | undefined {
-  const magic = Buffer.from(head.subarray(0, 6)).toString('hex')
+  const magic = Buffer.from(head.subarray(0, magicBytes)).toString('hex')
   if (magic.startsWith('1f8b08')) return 'gzip'
-  if (magic === 'fd377a585a00') return 'xz'
+  if (magic.startsWith('fd377a585a00')) return 'xz'
   // A frame, or a skippable frame before it. @see RFC 8878 §3.1
   if (magic.startsWith('28b52ffd') || /^5[0-9a-f]2a4d18/.test(magic)) return 'zstd'
+  // The size of its blocks, then the first one or the end: digits of pi, or of its square root.
+  if (/^425a683[1-9](?:314159265359|177245385090)/.test(magic)) return 'bzip2'
+  if (magic.startsWith('04224d18')) return 'lz4'
   return undefined
 }
 
 /**
  * Unwraps `body`, at most two layers deep; `wrappings` from the outside in. Multi-member gzip,
- * multi-stream xz and multi-frame zstd are one stream. Throws COMPRESSION_INVALID for damaged,
+ * multi-stream xz and bzip2, and multi-frame zstd and lz4 are one stream. Throws COMPRESSION_INVALID for damaged,
  * truncated or trailing bytes, FORMAT_UNSUPPORTED for a third layer.
  */
 export async function decompress(body: Bytes): Promise<{
@@ -35,7 +45,7 @@ export async function decompress(body: Bytes): Promise<{
   const wrappings: Compression[] = []
   let current = body
   for (;;) {
-    const { head, rest } = await peek(current, 6)
+    const { head, rest } = await peek(current, magicBytes)
     const compression = detectCompression(head)
     if (!compression) return { body: rest, wrappings }
     if (wrappings.length === deepest) {
@@ -67,6 +77,9 @@ function decoded(compression: Compression, body: Bytes): Bytes {
         { name: 'zstd', zeroPadding: false },
       )
     case 'xz':
-      return decodeXz(body, xzLimits)
+      return decodeNatively(body, xz)
+    case 'bzip2':
+    case 'lz4':
+      return decodeNatively(body, { kind: compression })
   }
 }

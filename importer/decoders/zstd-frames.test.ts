@@ -1,7 +1,7 @@
 import { constants, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { chunked, chunkSizes, collect, noise } from '../test/fixtures/chunks.ts'
+import { chunked, chunkSizes, collect, noise } from '../../test/fixtures/chunks.ts'
 import { wholeFrames } from './zstd-frames.ts'
 
 /** Frames of every shape: with and without a checksum or a size, of several kinds of blocks. */

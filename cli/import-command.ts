@@ -1,4 +1,5 @@
 import { basename } from 'node:path'
+import { openDockerConfig } from '../core/docker-config.ts'
 import { CodedError, reportedError, toCodedError } from '../core/errors.ts'
 import { parseImageReference } from '../core/reference.ts'
 import { parseSize } from '../core/sizes.ts'
@@ -12,10 +13,11 @@ import {
 import type { ImportRequest } from '../importer/import-request.ts'
 import { createImportTracker } from '../importer/import-tracker.ts'
 import { openFileSource, openStreamSource } from '../importer/file-source.ts'
-import { describeUrl, parseHttpUrl } from '../importer/http-request.ts'
-import { openHttpSource, sourceRetryDelaysMs } from '../importer/http-source.ts'
+import { sourceRetryDelaysMs } from '../importer/http-source.ts'
 import { assertTagFree } from '../importer/image-push.ts'
 import { importImage } from '../importer/pipeline.ts'
+import { ociScheme, openOciFolder } from '../importer/sources/oci-folder.ts'
+import { parseSourceAddress, type SourceAddress } from '../importer/sources/source-address.ts'
 import { createApiClient } from './api-client.ts'
 import { printImport } from './import-summary.ts'
 import { createProgressBar } from './progress-bar.ts'
@@ -33,6 +35,7 @@ export interface ImportArguments {
     readonly sha256?: string
     readonly sha512?: string
     readonly json?: boolean
+    readonly arch: string
   }
 }
 
@@ -49,10 +52,11 @@ export async function importCommand(args: ImportArguments, context: CommandConte
   const { source, flags } = args
   const wanted = wantedImport(args)
   const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(source)
+  const address = isUrl ? parseSourceAddress(source) : undefined
   const record =
-    isUrl && flags.data === undefined
-      ? await importByServer(parseHttpUrl(source), wanted, args, context)
-      : await importHere(isUrl ? parseHttpUrl(source) : source, wanted, args, context)
+    address && flags.data === undefined
+      ? await importByServer(wanted, args, context)
+      : await importHere(address, wanted, args, context)
   printImport(record, flags, context.terminal)
 }
 
@@ -73,19 +77,18 @@ function wantedImport({ image, flags }: ImportArguments): Wanted {
     replace: flags.replace ?? false,
     store: flags.store,
     checksums: checksums.data,
+    architecture: flags.arch,
   }
 }
 
 async function importByServer(
-  url: URL,
-  { name, tag, replace, store, checksums }: Wanted,
-  { flags }: ImportArguments,
+  wanted: Wanted,
+  { source, flags }: ImportArguments,
   { terminal, signal }: CommandContext,
 ): Promise<ImportRecord> {
   await using http = openServer(flags.server, terminal.env)
   const { imports } = createApiClient(http)
-  const request = { source: url.href, name, tag, replace, store, checksums }
-  const { id } = await imports.create(request, { idempotencyKey: undefined })
+  const { id } = await imports.create({ source, ...wanted }, { idempotencyKey: undefined })
   const bar = createProgressBar(terminal)
   let last: ImportRecord | undefined
   try {
@@ -103,18 +106,20 @@ async function importByServer(
 }
 
 async function importHere(
-  source: URL | string,
+  address: SourceAddress | undefined,
   wanted: Wanted,
-  { flags }: ImportArguments,
+  { source, flags }: ImportArguments,
   { terminal, signal }: CommandContext,
 ): Promise<ImportRecord> {
   await using target = await openTarget(flags, terminal)
   await assertTagFree(target.registry.repository(wanted.name), wanted)
   await using clusterPool = createClusterPool()
   const bar = createProgressBar(terminal)
-  const label = source instanceof URL ? describeUrl(source) : basename(source)
+  const label = address?.label ?? basename(source)
   const tracker = createImportTracker(newImportRecord(label, wanted))
   const startedMs = performance.now()
+  const logins = openDockerConfig(terminal.env)
+  const reading = { retryDelaysMs: sourceRetryDelaysMs, findLogin: logins.find }
   const following = (async () => {
     for await (const record of tracker.watch(signal)) bar.follow(record)
   })()
@@ -123,12 +128,9 @@ async function importHere(
       {
         ...wanted,
         openSource: (opening) => {
-          if (source instanceof URL) {
-            return openHttpSource(source.href, {
-              signal: opening,
-              retryDelaysMs: sourceRetryDelaysMs,
-            })
-          }
+          const options = { ...target, ...wanted, ...reading, signal: opening }
+          if (address) return address.open(options)
+          if (source.startsWith(ociScheme)) return openOciFolder(source, options)
           if (source !== '-') return openFileSource(source, { signal: opening })
           return Promise.resolve(openStreamSource('stdin', terminal.stdin))
         },

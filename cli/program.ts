@@ -76,7 +76,9 @@ export function createProgram(context: CommandContext): Command {
 
   program
     .command('import <source> <image>')
-    .description('Import a disk image: a URL, a file, or - for standard input')
+    .description(
+      'Import a disk image: http(s)://, docker://host/name:tag, oci:folder, a file, or - for standard input',
+    )
     .addOption(serverOption)
     .addOption(dataOption)
     .option('--replace', 'move the tag if it already exists')
@@ -85,6 +87,7 @@ export function createProgram(context: CommandContext): Command {
         .choices(['auto', 'as-is'])
         .default('auto'),
     )
+    .option('--arch <name>', 'architecture of the disk, or which one of an image', 'amd64')
     .option('--md5 <hex>', 'expected checksum of the source')
     .option('--sha1 <hex>', 'expected checksum of the source')
     .option('--sha256 <hex>', 'expected checksum of the source')

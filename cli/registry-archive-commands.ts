@@ -5,14 +5,15 @@ import type { Writable } from 'node:stream'
 import { CodedError, hasErrno, toCodedError } from '../core/errors.ts'
 import { formatDuration, formatSize } from '../core/sizes.ts'
 import type { Bytes } from '../core/streams.ts'
+import { readTar } from '../core/tar-reader.ts'
 import {
   archiveIndex,
   parseEntryName,
+  refuseTar,
   type ArchiveIndex,
   type LeftOut,
 } from '../registry/admin/archive.ts'
 import type { ImportReport } from '../registry/admin/import.ts'
-import { readTar } from '../registry/admin/tar-reader.ts'
 import { createLiveLine } from './live-line.ts'
 import { damageFound, openRegistry, type RegistryFlags } from './registry-target.ts'
 import type { CommandContext } from './terminal.ts'
@@ -60,7 +61,7 @@ export async function exportCommand(
 /** Reads an archive through; what its index says. Throws TARGET_UNAVAILABLE where it has none. */
 async function readIndex(archive: Bytes): Promise<ArchiveIndex> {
   let index: ArchiveIndex | undefined
-  for await (const { name, contents } of readTar(archive)) {
+  for await (const { name, contents } of readTar(archive, refuseTar)) {
     if (parseEntryName(name)?.kind !== 'index') continue
     const chunks: Uint8Array[] = []
     for await (const chunk of contents) chunks.push(chunk)

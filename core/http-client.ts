@@ -1,4 +1,5 @@
 import { Readable } from 'node:stream'
+import type { LookupFunction } from 'node:net'
 import { getCACertificates } from 'node:tls'
 import { Agent, request, type Dispatcher } from 'undici'
 import { createClientAuth, type TokenRequest } from './client-auth.ts'
@@ -35,6 +36,12 @@ export interface HttpClientOptions {
     /** Accept any certificate. */
     readonly insecure?: boolean
   }
+  /** Where connections may go, to services for tokens and by redirects too; anywhere unless given. */
+  readonly connections?: {
+    /** Throws for a host that may not be asked. */
+    requireHost(host: string): void
+    readonly lookup: LookupFunction
+  }
 }
 
 const mostRedirects = 5
@@ -51,11 +58,16 @@ const tokenTimeoutMs = 30_000
  */
 export function createHttpClient(
   base: URL,
-  { findLogin = noLogin, tls: { ca, insecure = false } = {} }: HttpClientOptions = {},
+  { findLogin = noLogin, tls: { ca, insecure = false } = {}, connections }: HttpClientOptions = {},
 ): HttpClient {
   const authorities = ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }
   const agent = new Agent({
-    connect: { timeout: 15_000, rejectUnauthorized: !insecure, ...authorities },
+    connect: {
+      timeout: 15_000,
+      rejectUnauthorized: !insecure,
+      ...authorities,
+      ...(connections && { lookup: connections.lookup }),
+    },
     headersTimeout: 0,
     bodyTimeout: 120_000,
   })
@@ -65,6 +77,7 @@ export function createHttpClient(
     url: URL,
     { method, headers = {}, body, signal }: Asked,
   ): Promise<Dispatcher.ResponseData> {
+    connections?.requireHost(url.hostname)
     try {
       return await request(url, {
         dispatcher: agent,

@@ -15,7 +15,7 @@ export function parseHttpUrl(text: string): URL {
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     throw new CodedError(
       'SOURCE_INVALID',
-      `not a source: ${JSON.stringify(text.slice(0, 200))}; expected an http:// or https:// URL`,
+      `not a source: ${JSON.stringify(text.slice(0, 200))}; expected http://, https:// or docker://`,
     )
   }
   const { hostname } = url

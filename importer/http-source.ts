@@ -33,7 +33,7 @@ export interface HttpSourceOptions {
 export const sourceRetryDelaysMs: readonly number[] = [500, 2000, 5000]
 
 /** 40 MiB of memory at most, and only where one connection was too slow for a second. */
-export const httpLanes = { lanes: 4, segmentBytes: 8 * 1024 * 1024, afterMs: 1000 }
+const httpLanes = { lanes: 4, segmentBytes: 8 * 1024 * 1024, afterMs: 1000 }
 
 /** Nothing arriving for this long is a broken connection. */
 const idleMs = 60_000

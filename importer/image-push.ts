@@ -6,7 +6,9 @@ import type { ImportedImage, ImportRequest } from './import-request.ts'
 import type { PackedDisk } from './pack.ts'
 import type { Progress } from './progress.ts'
 
-export interface PushOptions extends Pick<ImportRequest, 'name' | 'tag' | 'replace' | 'checksums'> {
+type Asked = Pick<ImportRequest, 'name' | 'tag' | 'replace' | 'checksums' | 'architecture'>
+
+export interface PushOptions extends Asked {
   readonly repository: Repository
   readonly sourceLabel: string
   readonly signal: AbortSignal
@@ -34,7 +36,7 @@ export async function pushImage(packed: PackedDisk, options: PushOptions): Promi
     contentDigest: packed.contentDigest,
     encoder: packed.encoder,
     checksums: options.checksums,
-    architecture: 'amd64',
+    architecture: options.architecture,
   })
   for (const bytes of [objects.chunks, objects.config]) await putBlob(repository, bytes, signal)
   const { digest } = await repository.manifests.put(

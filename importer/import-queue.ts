@@ -15,8 +15,7 @@ import {
   type NewImport,
   type StoredImport,
 } from './import-record.ts'
-import { describeUrl, parseHttpUrl } from './http-request.ts'
-import { openHttpSource } from './http-source.ts'
+import { parseSourceAddress } from './sources/source-address.ts'
 import { createImportTracker, type ImportTracker } from './import-tracker.ts'
 import { selectImports, type ImportQueue } from './imports.ts'
 import { assertTagFree } from './image-push.ts'
@@ -148,12 +147,12 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     signal: AbortSignal,
     log: Log,
   ): Promise<ImportedImage> {
-    const { policy, retryDelaysMs } = deps
+    const { retryDelaysMs } = deps
     const { request } = stored
     const wanted = {
       ...request,
       openSource: (opening: AbortSignal) =>
-        openHttpSource(request.source, { signal: opening, retryDelaysMs, policy }),
+        parseSourceAddress(request.source).open({ ...deps, ...request, signal: opening }),
     }
     const attempt = async (): Promise<ImportedImage> => {
       await keep(tracker.record.id, { attempts: tracker.record.attempts + 1 })
@@ -174,8 +173,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     idempotencyKey: string | undefined,
   ): Promise<ImportRecord> {
     checkNewImport(request)
-    const url = parseHttpUrl(request.source)
-    deps.policy.requireHost(url.hostname)
+    const address = parseSourceAddress(request.source)
+    deps.policy.requireHost(address.host)
     const known = [...imports.values()].find(
       ({ stored }) => idempotencyKey !== undefined && stored.idempotencyKey === idempotencyKey,
     )
@@ -197,7 +196,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       )
     }
     await assertTagFree(deps.registry.repository(request.name), request)
-    const record = newImportRecord(describeUrl(url), request)
+    const record = newImportRecord(address.label, request)
     const { runner } = deps
     const stored: StoredImport = {
       record,

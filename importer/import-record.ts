@@ -3,7 +3,7 @@ import { z } from 'zod'
 import { parseName, parseTag } from '../core/reference.ts'
 import { importStages } from '../core/report.ts'
 import type { ChecksumAlgorithm } from './checksums.ts'
-import { parseHttpUrl } from './http-request.ts'
+import { parseSourceAddress } from './sources/source-address.ts'
 import type { ImportedImage } from './import-request.ts'
 import { storeModes } from './plan.ts'
 
@@ -35,11 +35,19 @@ export const checksumsSchema = z
 
 /** Body of `POST /v1/imports`. */
 export const newImportSchema = z.strictObject({
-  source: z.string().max(8192).describe('http:// or https:// address of the image.'),
+  source: z
+    .string()
+    .max(8192)
+    .describe('Address of the image: http://, https://, or docker://host/name:tag.'),
   // Their limits have codes of their own: `checkNewImport`.
   name: z.string().meta({ maxLength: 255 }).describe('Repository to import into.'),
   tag: z.string().meta({ maxLength: 128 }).default('latest').describe('Tag to give the image.'),
   checksums: checksumsSchema.default({}),
+  architecture: z
+    .string()
+    .regex(/^[a-z0-9_-]{1,32}$/)
+    .default('amd64')
+    .describe('Which one of a container image for several.'),
   replace: z.boolean().default(false).describe('Move the tag if it already exists.'),
   store: z
     .enum(storeModes)
@@ -52,7 +60,7 @@ export type NewImport = z.output<typeof newImportSchema>
 export function checkNewImport(request: NewImport): void {
   parseName(request.name)
   parseTag(request.tag)
-  parseHttpUrl(request.source)
+  parseSourceAddress(request.source)
 }
 
 export const importStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const

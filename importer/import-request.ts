@@ -14,6 +14,8 @@ export interface ImportRequest {
   readonly replace: boolean
   readonly store: StoreMode
   readonly checksums: Checksums
+  /** What the disk is for, and which one of a container image for several. */
+  readonly architecture: string
 }
 
 /** What was imported; sizes in bytes. */

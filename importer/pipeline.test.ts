@@ -49,10 +49,10 @@ type Change = Partial<ImportRequest> & { signal?: AbortSignal; events?: ImportEv
 
 function run(bytes: Uint8Array, { signal, events = [], ...change }: Change = {}) {
   const { openSource } = sourceOf(bytes)
-  const request = { openSource, name: 'a', tag: '1', replace: true, store: 'auto', checksums: {} }
+  const request = { openSource, name: 'a', tag: '1', replace: true, checksums: {} }
   const { registry, hashPool, path } = store
   return importImage(
-    { ...request, store: 'auto', ...change },
+    { ...request, store: 'auto', architecture: 'amd64', ...change },
     { registry, hashPool, clusterPool, scratchFolder: path, maxVirtualSize: 4 * 1024 * 1024 },
     { signal: signal ?? new AbortController().signal, report: (event) => events.push(event) },
   )

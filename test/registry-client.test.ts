@@ -147,6 +147,7 @@ test.each([
       replace: false,
       store,
       checksums: {},
+      architecture: 'amd64',
     },
     { ...remote, clusterPool, maxVirtualSize: 2 ** 30 },
     { signal, report: (event) => events.push(event) },

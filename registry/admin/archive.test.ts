@@ -10,9 +10,9 @@ import { openAdminStore, type AdminStore } from '../../test/fixtures/admin-parts
 import { fillStore, pushBlob, pushImage, readEverything } from '../../test/fixtures/admin-store.ts'
 import { createTempFolder } from '../../test/fixtures/temp-folder.ts'
 import { refusalIn } from '../../test/fixtures/refusal.ts'
-import { entryNames, parseEntryName } from './archive.ts'
+import { entryNames, parseEntryName, refuseTar } from './archive.ts'
 import type { ImportReport } from './import.ts'
-import { readTar } from './tar-reader.ts'
+import { readTar } from '../../core/tar-reader.ts'
 import { tarEnd, tarHeader, tarPadding } from './tar-writer.ts'
 
 const owned = new AsyncDisposableStack()
@@ -229,7 +229,7 @@ describe('an archive', () => {
       yield tarEnd
     }
     const found: [string, number, number][] = []
-    for await (const entry of readTar(tar())) {
+    for await (const entry of readTar(tar(), refuseTar)) {
       let bytes = 0
       for await (const chunk of entry.contents) bytes += chunk.length
       found.push([entry.name, entry.size, bytes])

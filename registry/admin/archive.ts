@@ -2,6 +2,8 @@ import { z } from 'zod'
 import { digestAlgorithm, digestHex, parseDigest, type Digest } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
 import { parseName } from '../../core/reference.ts'
+import type { RefuseTar } from '../../core/tar-reader.ts'
+import { whyNot } from './see.ts'
 
 /** What an archive begins with; another number for what older versions cannot read. */
 export const archiveFormat = 1
@@ -92,3 +94,7 @@ export function parseEntryName(entry: string): ArchiveEntry | undefined {
 export function invalidArchive(why: string, cause?: unknown): CodedError {
   return new CodedError('ARCHIVE_INVALID', `cannot import this archive: ${why}`, { cause })
 }
+
+/** What a tar that is no archive is refused with. */
+export const refuseTar: RefuseTar = (cause, { isCut }) =>
+  invalidArchive(isCut ? 'it is cut off in the middle; nothing was tagged' : whyNot(cause), cause)

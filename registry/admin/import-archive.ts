@@ -12,11 +12,12 @@ import {
   entryNames,
   invalidArchive,
   parseEntryName,
+  refuseTar,
   type ArchiveIndex,
 } from './archive.ts'
 import { whyNot } from './see.ts'
 import type { Spool, SpooledBytes } from './spool.ts'
-import { readTar, type TarEntry } from './tar-reader.ts'
+import { readTar, type TarEntry } from '../../core/tar-reader.ts'
 import { createTasks } from './tasks.ts'
 
 export interface ImportBlobParts extends Pick<SessionParts, 'data' | 'reservations'> {
@@ -151,7 +152,7 @@ export async function readArchive(
     }
   }
 
-  for await (const entry of readTar(bytes)) {
+  for await (const entry of readTar(bytes, refuseTar)) {
     signal.throwIfAborted()
     await take(entry)
     await renew()

@@ -47,7 +47,7 @@ beforeAll(async () => {
     bootSectorDisk({ size: oddSize + 412 }).subarray(0, oddSize),
   )
   const wrap =
-    'gzip -c boot-sector.vdi >vdi.gz; gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; zstd -q qcow2.gz.xz'
+    'gzip -c boot-sector.vdi >vdi.gz; gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; zstd -q qcow2.gz.xz; bzip2 -c boot-sector.raw >raw.bz2; lz4 -q raw.bz2 bz2.lz4'
   await execa('sh', ['-euc', wrap], { cwd: www })
   nginx = owned.use(await startNginx(www))
   data = owned.use(await createTempFolder()).path
@@ -174,12 +174,17 @@ describe('what is stored as it came', () => {
     await expectBoots(pulled.diskPath, 'qcow2')
   })
 
-  it('a qcow2 wrapped once or twice gives the layer of the bare one', async () => {
+  it('a disk wrapped once or twice gives the layer of the bare one', async () => {
     const bare = await importByCommand(sourceOf('zstd.qcow2'), 'wrapped:bare')
     const once = await importByCommand(`${nginx.url}/qcow2.gz`, 'wrapped:once')
     const twice = await importByCommand(`${nginx.url}/qcow2.gz.xz`, 'wrapped:twice')
     expect(once.layerDigest).toBe(bare.layerDigest)
     expect(twice.layerDigest).toBe(bare.layerDigest)
+    const raw = await importByCommand(sourceOf('raw'), 'wrapped:raw')
+    for (const wrapped of ['raw.bz2', 'bz2.lz4']) {
+      const printed = await importByCommand(`${nginx.url}/${wrapped}`, `wrapped:${wrapped}`)
+      expect(printed.layerDigest).toBe(raw.layerDigest)
+    }
     const thrice = `${nginx.url}/qcow2.gz.xz.zst`
     const refused = await dvcr(['import', thrice, 'wrapped:thrice', '--server', server.url])
     expect(refused.exitCode).toBe(1)

@@ -1,26 +1,32 @@
 import { pipeline } from 'node:stream/promises'
 import { extract } from 'tar-stream'
-import type { Bytes } from '../../core/streams.ts'
-import { invalidArchive } from './archive.ts'
-import { whyNot } from './see.ts'
+import type { CodedError } from './errors.ts'
+import type { Bytes } from './streams.ts'
 
 export interface TarEntry {
+  /** As it is written there. */
   readonly name: string
+  /** `file`, `directory`, `symlink`, `link` and others; `undefined` for one that nobody knows. */
+  readonly type: string | undefined
   readonly size: number
   /** To be read before the next entry; what is not read is skipped. */
   readonly contents: Bytes
 }
 
+/** What a tar is refused with; `isCut`: it ends in the middle of an entry. */
+export type RefuseTar = (cause: unknown, facts: { readonly isCut: boolean }) => CodedError
+
 /**
- * The entries of a tar stream, one after the other. Throws ARCHIVE_INVALID where it is none or ends
- * in the middle of an entry, and what reading `bytes` throws.
+ * The entries of a tar stream, one after the other. Throws what `refuse` makes of bytes that are
+ * none or are cut off, and what reading `bytes` throws. Reads to the end of the bytes.
  */
-export async function* readTar(bytes: Bytes): AsyncGenerator<TarEntry, void> {
+export async function* readTar(bytes: Bytes, refuse: RefuseTar): AsyncGenerator<TarEntry, void> {
   const entries = extract()
   let broken: { readonly error: unknown } | undefined
   async function* source(): AsyncGenerator<Uint8Array, void> {
     try {
-      yield* bytes
+      // The parser keeps chunks for longer than they are valid.
+      for await (const chunk of bytes) yield Uint8Array.from(chunk)
     } catch (error) {
       broken = { error }
       throw error
@@ -28,9 +34,8 @@ export async function* readTar(bytes: Bytes): AsyncGenerator<TarEntry, void> {
   }
   function reasonOf(error: unknown): unknown {
     if (broken) return broken.error
-    const why = whyNot(error)
-    const isCut = why === 'Unexpected end of data'
-    return invalidArchive(isCut ? 'it is cut off in the middle; nothing was tagged' : why, error)
+    const isCut = error instanceof Error && error.message === 'Unexpected end of data'
+    return refuse(error, { isCut })
   }
   async function* read(entry: AsyncIterable<unknown>): AsyncGenerator<Uint8Array, void> {
     try {
@@ -44,8 +49,8 @@ export async function* readTar(bytes: Bytes): AsyncGenerator<TarEntry, void> {
   feeding.catch(() => {})
   try {
     for await (const entry of entries) {
-      const { name, size } = entry.header
-      yield { name, size, contents: read(entry) }
+      const { name, size, type } = entry.header
+      yield { name, type: type ?? undefined, size, contents: read(entry) }
       for await (const _ of entry) continue
     }
     await feeding

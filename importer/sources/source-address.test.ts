@@ -1,0 +1,97 @@
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { createHashPool, type HashPool } from '../../core/hash-pool.ts'
+import { startWebServer, withStatus, type WebServer } from '../../test/fixtures/web-server.ts'
+import { parseAddressPolicy } from '../address-policy.ts'
+import { parseImageAddress } from './image-address.ts'
+import { parseSourceAddress } from './source-address.ts'
+
+const digest = `sha256:${'a'.repeat(64)}`
+const { signal } = new AbortController()
+let hashPool: HashPool
+beforeAll(() => {
+  hashPool = createHashPool({ threads: 1 })
+})
+afterAll(() => hashPool[Symbol.asyncDispose]())
+
+describe('the address of an image', () => {
+  test.each([
+    ['docker://h.example/a/b:1', 'https://h.example/', 'a/b', 'docker://h.example/a/b:1'],
+    [
+      'docker://h.example:5000/a',
+      'https://h.example:5000/',
+      'a',
+      'docker://h.example:5000/a:latest',
+    ],
+    ['docker://localhost/a', 'http://localhost/', 'a', 'docker://localhost/a:latest'],
+    [
+      'docker://127.0.0.1:5000/a',
+      'http://127.0.0.1:5000/',
+      'a',
+      'docker://127.0.0.1:5000/a:latest',
+    ],
+    ['docker://[::1]:5000/a', 'http://[::1]:5000/', 'a', 'docker://[::1]:5000/a:latest'],
+    [`docker://h.example/a@${digest}`, 'https://h.example/', 'a', `docker://h.example/a@${digest}`],
+    [
+      'docker://debian',
+      'https://registry-1.docker.io/',
+      'library/debian',
+      'docker://docker.io/library/debian:latest',
+    ],
+    ['docker://me/x:2', 'https://registry-1.docker.io/', 'me/x', 'docker://docker.io/me/x:2'],
+    [
+      'docker://docker.io/debian',
+      'https://registry-1.docker.io/',
+      'library/debian',
+      'docker://docker.io/library/debian:latest',
+    ],
+  ])('%s is read', (text, registry, name, label) => {
+    const address = parseImageAddress(text)
+    expect({ ...address, registry: address.registry.href }).toMatchObject({ registry, name, label })
+  })
+
+  test.each([
+    'docker://',
+    'docker://h.example/',
+    'docker://h.example/UPPER',
+    'docker://h.example/a:',
+    'docker://h.example/a@sha256:12',
+    'docker://me:secret@h.example/a',
+    'docker://h.example:99999/a',
+    'docker://h.example/a?x=1',
+    'docker://../a',
+    'docker://127.1/a',
+    'docker://0x7f.1/a',
+    'docker://[0:0::1]/a',
+  ])('%s is refused', (text) => {
+    expect(() => parseSourceAddress(text)).toThrow(
+      expect.objectContaining({ code: 'SOURCE_INVALID' }),
+    )
+  })
+})
+
+describe('an image under a policy', () => {
+  const open = ({ origin }: WebServer, policy: string) =>
+    parseSourceAddress(`docker://${new URL(origin).host}/a:1`).open({
+      signal,
+      retryDelaysMs: [],
+      policy: parseAddressPolicy(policy),
+      architecture: 'amd64',
+      hashPool,
+      scratchFolder: '/nonexistent',
+    })
+
+  test('is not asked for where the policy refuses its registry', async () => {
+    await using web = await startWebServer(withStatus(200))
+    await expect(open(web, 'restricted')).rejects.toMatchObject({ code: 'SOURCE_FORBIDDEN' })
+    expect(web.requests).toHaveLength(0)
+  })
+
+  test.each([
+    ['service for tokens', 401, { 'www-authenticate': 'Bearer realm="http://10.0.0.1/token"' }],
+    ['redirect', 307, { location: 'http://169.254.169.254/latest/meta-data' }],
+  ])('is not asked for at a %s elsewhere', async (_what, status, headers) => {
+    await using web = await startWebServer(withStatus(status, headers))
+    const opening = open(web, 'restricted,+127.0.0.1')
+    await expect(opening).rejects.toMatchObject({ code: 'SOURCE_FORBIDDEN' })
+  })
+})

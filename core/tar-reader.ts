@@ -61,3 +61,18 @@ export async function* readTar(bytes: Bytes, refuse: RefuseTar): AsyncGenerator<
     await feeding.catch(() => {})
   }
 }
+
+/** Bytes of a header, the least that `isTarHead` needs. */
+export const tarHeadBytes = 512
+
+/** By the checksum that every header has; zeros alone are none. @see POSIX ustar */
+export function isTarHead(head: Uint8Array): boolean {
+  if (head.length < tarHeadBytes || head[0] === 0) return false
+  const text = Buffer.from(head.subarray(148, 156)).toString('latin1')
+  const said = /^\s*([0-7]{1,8})[\s\0]*$/.exec(text)?.[1]
+  // The field itself counts as blanks.
+  const sum = head
+    .subarray(0, tarHeadBytes)
+    .reduce((all, byte, at) => all + (at >= 148 && at < 156 ? 0x20 : byte), 0)
+  return said !== undefined && parseInt(said, 8) === sum
+}

@@ -4,6 +4,7 @@ import type { Report } from '../core/report.ts'
 import { observed, peek } from '../core/streams.ts'
 import { detect, headBytes } from '../converter/detect.ts'
 import type { ClusterPool } from '../converter/cluster-pool.ts'
+import { unpackAppliance } from './appliance.ts'
 import { verified } from './checksums.ts'
 import { decompress } from './decoders/decompress.ts'
 import { pushImage } from './image-push.ts'
@@ -23,7 +24,7 @@ export interface PipelineDeps {
 }
 
 /**
- * Imports one image: source → decompress → detect → plan → pack → push. Nothing is visible before
+ * Imports one image: source → decompress → unpack → detect → plan → pack → push. Nothing is visible before
  * the last step; on any failure or abort everything on the way is dropped. A tag that is taken is
  * found only by that step (`assertTagFree` asks before). Throws `CodedError`.
  */
@@ -41,10 +42,11 @@ export async function importImage(
   )
   const checked = verified(counted, request.checksums, { ...deps, label: source.label })
   const plain = await decompress(checked)
-  const { head, rest } = await peek(plain.body, headBytes)
+  const unpacked = await unpackAppliance(plain.body, deps)
+  const { head, rest } = await peek(unpacked.body, headBytes)
   await using body = rest
 
-  const length = plain.wrappings.length === 0 ? source.length : undefined
+  const length = unpacked.length ?? (plain.wrappings.length === 0 ? source.length : undefined)
   const detected = detect(head, { length })
   report({ type: 'detected', format: detected.format, virtualSize: detected.virtualSize })
   const plan = planStorage(detected, request.store)

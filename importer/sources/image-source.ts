@@ -8,6 +8,7 @@ import { formatReference, type Reference } from '../../core/reference.ts'
 import type { Repository } from '../../core/registry.ts'
 import { pause } from '../../core/retry.ts'
 import { peek, type Bytes } from '../../core/streams.ts'
+import { isTarHead, tarHeadBytes } from '../../core/tar-reader.ts'
 import { verified } from '../checksums.ts'
 import { decompress } from '../decoders/decompress.ts'
 import type { Source } from '../source.ts'
@@ -50,8 +51,8 @@ export async function openImageSource(
   const [only] = layers
   if (only && layers.length === 1) {
     const plain = await openLayer(only, reader, options)
-    const { head, rest } = await peek(plain, tarBlock)
-    const isWhole = !isTar(head)
+    const { head, rest } = await peek(plain, tarHeadBytes)
+    const isWhole = !isTarHead(head)
     return isWhole
       ? sourceOf(label, rest, undefined)
       : diskSource(
@@ -239,18 +240,4 @@ const sourceCodes: { readonly [Code in ErrorCode]?: ErrorCode } = {
   TARGET_UNAVAILABLE: 'SOURCE_UNAVAILABLE',
   TOOMANYREQUESTS: 'SOURCE_UNAVAILABLE',
   UNAVAILABLE: 'SOURCE_UNAVAILABLE',
-}
-
-const tarBlock = 512
-
-/** By the checksum that every header has; zeros alone are none. @see POSIX ustar */
-function isTar(head: Uint8Array): boolean {
-  if (head.length < tarBlock) return false
-  const text = Buffer.from(head.subarray(148, 156)).toString('latin1')
-  const said = /^\s*([0-7]{1,8})[\s\0]*$/.exec(text)?.[1]
-  // The field itself counts as blanks.
-  const sum = head
-    .subarray(0, tarBlock)
-    .reduce((all, byte, at) => all + (at >= 148 && at < 156 ? 0x20 : byte), 0)
-  return said !== undefined && parseInt(said, 8) === sum && head[0] !== 0
 }

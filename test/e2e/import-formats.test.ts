@@ -48,7 +48,9 @@ beforeAll(async () => {
   )
   const wrap =
     'gzip -c boot-sector.vdi >vdi.gz; gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; zstd -q qcow2.gz.xz; bzip2 -c boot-sector.raw >raw.bz2; lz4 -q raw.bz2 bz2.lz4'
-  await execa('sh', ['-euc', wrap], { cwd: www })
+  const appliance =
+    'echo "<Envelope/>" >box.ovf; cp -L boot-sector.vmdk box.vmdk; sha256sum --tag box.vmdk >box.mf; tar -cf box.ova box.ovf box.mf box.vmdk'
+  await execa('sh', ['-euc', `${wrap}; ${appliance}`], { cwd: www })
   nginx = owned.use(await startNginx(www))
   data = owned.use(await createTempFolder()).path
   server = owned.use(await startDvcr({ data }))
@@ -227,11 +229,13 @@ describe('a disk that no node boots from as it is', () => {
     expect((await fetch(`${server.url}/v2/refused/tags/list`)).status).toBe(404)
   })
 
-  it('is unpacked first', async () => {
+  it('is unpacked first, of an appliance too', async () => {
     const raw = await importByCommand(sourceOf('raw'), 'rewritten/raw:1', '--replace')
     const { layerDigest } = raw
     const printed = await importByCommand(`${nginx.url}/vdi.gz`, 'rewritten/packed:1')
     expect(printed).toMatchObject({ format: 'vdi', layerDigest })
+    const fromAppliance = await importByCommand(`${nginx.url}/box.ova`, 'rewritten/ova:1')
+    expect(fromAppliance).toMatchObject({ format: 'vmdk', layerDigest })
   })
 })
 

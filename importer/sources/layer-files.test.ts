@@ -1,29 +1,24 @@
 import * as fc from 'fast-check'
-import { pack, type Header } from 'tar-stream'
 import { describe, expect, test } from 'vitest'
 import { chunked, chunkSizes, collect, noise } from '../../test/fixtures/chunks.ts'
 import { refusalIn } from '../../test/fixtures/refusal.ts'
+import { tarOf, type TarContents } from '../../test/fixtures/tars.ts'
 import { diskFiles } from './layer-files.ts'
 
-type Entry = string | (Partial<Header> & { readonly name: string; readonly contents?: string })
+/** A name alone is a file that says what it is, or a folder. */
+type Entry = string | TarContents
 
-async function tarOf(entries: readonly Entry[]): Promise<Buffer> {
-  const tar = pack()
-  for (const entry of entries) {
-    const { contents = '', ...header } = typeof entry === 'string' ? { name: entry } : entry
-    const type = header.name.endsWith('/') ? 'directory' : 'file'
-    const body = contents === '' && type === 'file' && !header.type ? `in ${header.name}` : contents
-    tar.entry({ type, ...header }, body)
-  }
-  tar.finalize()
-  const chunks: Uint8Array[] = []
-  for await (const chunk of tar) if (chunk instanceof Uint8Array) chunks.push(chunk)
-  return Buffer.concat(chunks)
-}
+const layerOf = (entries: readonly Entry[]): Promise<Buffer> =>
+  tarOf(
+    entries.map((entry) => {
+      if (typeof entry !== 'string') return entry
+      return { name: entry, contents: entry.endsWith('/') ? '' : `in ${entry}` }
+    }),
+  )
 
 /** What is seen of layers, the lowest first, and which of them were asked for. */
 async function seen(layers: readonly (readonly Entry[])[], sizes: readonly number[] = [700]) {
-  const tars = await Promise.all(layers.map(tarOf))
+  const tars = await Promise.all(layers.map(layerOf))
   const opened: number[] = []
   const files: string[] = []
   const open = (index: number) => {

@@ -75,6 +75,7 @@ needed="
   /usr/share/keyrings/debian-archive-keyring.gpg:debian-archive-keyring
   /usr/lib/grub-rescue/grub-rescue-cdrom.iso:grub-rescue-pc
   sfdisk:fdisk
+  losetup:mount
   mke2fs:e2fsprogs
   mkfs.vfat:dosfstools
   mcopy:mtools

@@ -11,6 +11,7 @@ describe('what S3 refuses', () => {
   it.each([
     [answered(500, 'InternalError'), 'UNAVAILABLE', true, false],
     [answered(503, 'SlowDown'), 'UNAVAILABLE', true, false],
+    [answered(409, 'ExistingObjectIsDirectory'), 'UNAVAILABLE', true, false],
     [answered(429, 'TooManyRequests'), 'UNAVAILABLE', true, false],
     [answered(409, 'ConditionalRequestConflict'), 'UNAVAILABLE', true, false],
     [answered(400, 'RequestTimeout'), 'UNAVAILABLE', true, false],

@@ -2,9 +2,13 @@ import { S3ServiceException } from '@aws-sdk/client-s3'
 import type { ErrorCode } from '../../core/error-codes.ts'
 import { CodedError } from '../../core/errors.ts'
 
-/** Refusals that pass by themselves although their status is below 500. */
+/**
+ * Refusals that pass by themselves although their status is below 500. Servers on a file system may
+ * say that an object is a folder while a deletion nearby removes the folder it belongs to.
+ */
 const passingNames = [
   'ConditionalRequestConflict',
+  'ExistingObjectIsDirectory',
   'IncompleteBody',
   'OperationAborted',
   'RequestTimeout',

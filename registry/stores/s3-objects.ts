@@ -6,10 +6,9 @@ import {
   PutObjectCommand,
   type ListObjectsV2CommandOutput,
 } from '@aws-sdk/client-s3'
-import { CodedError } from '../../core/errors.ts'
 import type { ObjectStore, PutCondition, SmallObject } from '../../core/object-store.ts'
 import type { Attempt, S3 } from './s3-client.ts'
-import { isMissing, isRefusedCondition } from './s3-errors.ts'
+import { isMissing, isRefusedCondition, NoAnswerError } from './s3-errors.ts'
 
 /** Most keys of one answer. */
 const pageSize = 1000
@@ -159,8 +158,11 @@ export async function* listPages(
   } while (token !== undefined)
 }
 
-/** Without etags no condition can be told. */
+/**
+ * Without etags no condition can be told. Servers on a file system give none for the moment in which
+ * an object is replaced.
+ */
 function required(etag: string | undefined, key: string): string {
   if (etag !== undefined) return etag
-  throw new CodedError('UNKNOWN', `the S3 storage gave no ETag for ${key}`)
+  throw new NoAnswerError(`it gave no ETag for ${key}`)
 }

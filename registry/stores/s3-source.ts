@@ -10,7 +10,7 @@ import { CodedError } from '../../core/errors.ts'
 import { keys } from '../keys.ts'
 import { RequestBody } from './s3-body.ts'
 import type { Attempt, S3 } from './s3-client.ts'
-import { isMissing, isRefusedCondition, isS3Error } from './s3-errors.ts'
+import { isMissing, isRefusedCondition, isS3Error, NoAnswerError } from './s3-errors.ts'
 import type { S3Reader } from './s3-read.ts'
 
 /**
@@ -94,7 +94,7 @@ export function createSender(uuid: string, { s3, reader }: SenderParts): Sender 
             const command = new UploadPartCommand({ ...s3.place(key), ...part, Body: body })
             return s3.client.send(command, attempt)
           })
-          if (ETag === undefined) throw new CodedError('UNKNOWN', `no ETag for a part of ${key}`)
+          if (ETag === undefined) throw new NoAnswerError(`it gave no ETag for a part of ${key}`)
           return ETag
         } catch (error) {
           throw isS3Error(error, 'NoSuchUpload') ? uploadIsGone(uuid, error) : error

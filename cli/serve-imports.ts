@@ -1,6 +1,6 @@
 import type { Log } from '../core/log.ts'
 import type { Registry } from '../core/registry.ts'
-import { sourceRetryDelaysMs } from '../importer/http-source.ts'
+import { sourceRetryDelaysMs } from '../importer/sources/http-source.ts'
 import { createImportLog } from '../importer/import-log.ts'
 import { openImportQueue, type ImportQueueDeps } from '../importer/import-queue.ts'
 import type { Imports } from '../importer/imports.ts'

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { toCodedError } from '../core/errors.ts'
-import { parseAddressPolicy } from '../importer/address-policy.ts'
+import { parseAddressPolicy } from '../importer/sources/address-policy.ts'
 import { redirectModes } from '../registry/redirect.ts'
 import { parseSize } from '../core/sizes.ts'
 import { mirrorsSettings } from '../registry/mirror/settings.ts'

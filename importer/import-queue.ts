@@ -2,7 +2,7 @@ import { CodedError, toCodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import { retried } from '../core/retry.ts'
 import { createSerial } from '../core/serial.ts'
-import type { AddressPolicy } from './address-policy.ts'
+import type { AddressPolicy } from './sources/address-policy.ts'
 import type { ImportLog } from './import-log.ts'
 import type { ImportedImage } from './import-request.ts'
 import {

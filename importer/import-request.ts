@@ -2,7 +2,7 @@ import type { Digest } from '../core/digest.ts'
 import type { DiskFormat } from '../core/disk-format.ts'
 import type { Checksums } from './checksums.ts'
 import type { StoreMode } from './plan.ts'
-import type { Source } from './source.ts'
+import type { Source } from './sources/source.ts'
 
 /** What one run of the pipeline is asked for. */
 export interface ImportRequest {

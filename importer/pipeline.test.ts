@@ -10,7 +10,7 @@ import { filesIn } from '../test/fixtures/store-at.ts'
 import { openTempStore, type TempStore } from '../test/fixtures/temp-store.ts'
 import type { ImportedImage, ImportRequest } from './import-request.ts'
 import { importImage } from './pipeline.ts'
-import type { Source } from './source.ts'
+import type { Source } from './sources/source.ts'
 
 let clusterPool: ClusterPool
 let store: TempStore

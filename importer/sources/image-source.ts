@@ -11,7 +11,7 @@ import { peek, type Bytes } from '../../core/streams.ts'
 import { isTarHead, tarHeadBytes } from '../../core/tar-reader.ts'
 import { verified } from '../checksums.ts'
 import { decompress } from '../decoders/decompress.ts'
-import type { Source } from '../source.ts'
+import type { Source } from './source.ts'
 import { diskFiles } from './layer-files.ts'
 
 /** What is read of a repository. */

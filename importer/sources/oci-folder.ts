@@ -12,7 +12,7 @@ import {
 import { CodedError, hasErrno } from '../../core/errors.ts'
 import { mediaTypeOf } from '../../core/manifest.ts'
 import { parseReference } from '../../core/reference.ts'
-import type { Source } from '../source.ts'
+import type { Source } from './source.ts'
 import { openImageSource, type ImageReader, type ImageSourceOptions } from './image-source.ts'
 
 export const ociScheme = 'oci:'

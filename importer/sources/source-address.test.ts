@@ -1,7 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createHashPool, type HashPool } from '../../core/hash-pool.ts'
 import { startWebServer, withStatus, type WebServer } from '../../test/fixtures/web-server.ts'
-import { parseAddressPolicy } from '../address-policy.ts'
+import { parseAddressPolicy } from './address-policy.ts'
 import { parseImageAddress } from './image-address.ts'
 import { parseSourceAddress } from './source-address.ts'
 

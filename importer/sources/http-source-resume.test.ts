@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { noise } from '../test/fixtures/chunks.ts'
-import { fetchSource, sourceFailure } from '../test/fixtures/fetched-source.ts'
-import { startWebServer, withStatus } from '../test/fixtures/web-server.ts'
+import { noise } from '../../test/fixtures/chunks.ts'
+import { fetchSource, sourceFailure } from '../../test/fixtures/fetched-source.ts'
+import { startWebServer, withStatus } from '../../test/fixtures/web-server.ts'
 
 const body = noise(300_000)
 const half = body.length / 2

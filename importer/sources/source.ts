@@ -1,4 +1,4 @@
-import type { Bytes } from '../core/streams.ts'
+import type { Bytes } from '../../core/streams.ts'
 
 /** Where an image comes from. Opened once; the caller disposes it, which closes the connection. */
 export interface Source extends AsyncDisposable {

@@ -1,4 +1,4 @@
-import type { Bytes } from '../core/streams.ts'
+import type { Bytes } from '../../core/streams.ts'
 
 /** Of the time, spent waiting for bytes: more is a source that is slower than who reads it. */
 const waitingShare = 0.7

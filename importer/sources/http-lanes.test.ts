@@ -1,8 +1,8 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
-import { collect, noise } from '../test/fixtures/chunks.ts'
-import { startWebServer, type Answer, type WebServer } from '../test/fixtures/web-server.ts'
+import { collect, noise } from '../../test/fixtures/chunks.ts'
+import { startWebServer, type Answer, type WebServer } from '../../test/fixtures/web-server.ts'
 import { openHttpSource } from './http-source.ts'
 
 const body = noise(600_000)

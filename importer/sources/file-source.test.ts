@@ -1,8 +1,8 @@
 import { appendFile, mkdir, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from 'vitest'
-import { collect, noise } from '../test/fixtures/chunks.ts'
-import { createTempFolder, type TempFolder } from '../test/fixtures/temp-folder.ts'
+import { collect, noise } from '../../test/fixtures/chunks.ts'
+import { createTempFolder, type TempFolder } from '../../test/fixtures/temp-folder.ts'
 import { openFileSource, openStreamSource } from './file-source.ts'
 
 const mib = 1024 * 1024

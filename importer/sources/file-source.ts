@@ -1,8 +1,8 @@
 import type { Stats } from 'node:fs'
 import { open, readFile } from 'node:fs/promises'
 import { basename } from 'node:path'
-import { CodedError } from '../core/errors.ts'
-import type { Bytes } from '../core/streams.ts'
+import { CodedError } from '../../core/errors.ts'
+import type { Bytes } from '../../core/streams.ts'
 import type { Source } from './source.ts'
 
 const readBytes = 1024 * 1024

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import { fetchSource, sourceFailure } from '../test/fixtures/fetched-source.ts'
-import { startWebServer, withStatus, type Answer } from '../test/fixtures/web-server.ts'
+import { fetchSource, sourceFailure } from '../../test/fixtures/fetched-source.ts'
+import { startWebServer, withStatus, type Answer } from '../../test/fixtures/web-server.ts'
 
 const body = Buffer.from('the image')
 const whole: Answer = (_request, response) => void response.end(body)

@@ -1,6 +1,6 @@
 import { lookup as resolve, type LookupAddress } from 'node:dns'
 import { BlockList, isIP, isIPv4, type LookupFunction } from 'node:net'
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 
 /** Where imports may connect to. */
 export interface AddressPolicy {

@@ -1,7 +1,7 @@
 import { promisify } from 'node:util'
 import { describe, expect, test } from 'vitest'
-import { toCodedError } from '../core/errors.ts'
-import { startWebServer, withStatus } from '../test/fixtures/web-server.ts'
+import { toCodedError } from '../../core/errors.ts'
+import { startWebServer, withStatus } from '../../test/fixtures/web-server.ts'
 import { parseAddressPolicy } from './address-policy.ts'
 import { openHttpSource } from './http-source.ts'
 

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net'
 import { request, type Agent, type Dispatcher } from 'undici'
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 import type { AddressPolicy } from './address-policy.ts'
 import { connectionError, httpStatusError } from './http-errors.ts'
 

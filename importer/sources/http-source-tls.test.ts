@@ -4,9 +4,9 @@ import { join } from 'node:path'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { execa } from 'execa'
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
-import { collect } from '../test/fixtures/chunks.ts'
-import { listenOnLoopback } from '../test/fixtures/ports.ts'
-import { createTempFolder } from '../test/fixtures/temp-folder.ts'
+import { collect } from '../../test/fixtures/chunks.ts'
+import { listenOnLoopback } from '../../test/fixtures/ports.ts'
+import { createTempFolder } from '../../test/fixtures/temp-folder.ts'
 import { openHttpSource } from './http-source.ts'
 
 const { signal } = new AbortController()

@@ -1,7 +1,7 @@
-import type { ByteRange } from '../core/registry.ts'
-import { CodedError } from '../core/errors.ts'
-import { pause } from '../core/retry.ts'
-import type { Bytes } from '../core/streams.ts'
+import type { ByteRange } from '../../core/registry.ts'
+import { CodedError } from '../../core/errors.ts'
+import { pause } from '../../core/retry.ts'
+import type { Bytes } from '../../core/streams.ts'
 
 /** How much is read at once, and ahead. */
 export interface Lanes {

@@ -1,4 +1,4 @@
-import { CodedError } from '../core/errors.ts'
+import { CodedError } from '../../core/errors.ts'
 
 /** What an HTTP answer other than 200 means for an import. */
 export function httpStatusError(status: number, label: string): CodedError {

@@ -1,5 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
-import type { NativeDecoder } from './native-decoder.ts'
+import type { NativeDecoder } from './decoder.ts'
 import { addressOf, loadLibrary } from './native-library.ts'
 
 /** What the functions of libbz2 answer. */

@@ -1,6 +1,6 @@
 import koffi from 'koffi'
 import { CodedError } from '../../core/errors.ts'
-import type { NativeDecoder } from './native-decoder.ts'
+import type { NativeDecoder } from './decoder.ts'
 import { addressOf, loadLibrary, type Library } from './native-library.ts'
 
 /** liblzma's `lzma_ret`. */

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { toCodedError } from '../../core/errors.ts'
-import { createNativeDecoder, type NativeDecoder } from './native-decoder.ts'
+import type { NativeDecoder } from './decoder.ts'
+import { createNativeDecoder } from './native-decoder.ts'
 import type { NativeReply, NativeRequest, NativeWorkerData } from './native-stage.ts'
 
 // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- set by the one who starts this thread

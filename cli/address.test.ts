@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import { formatUrl, isLoopback, parseListen } from './address.ts'
+import { isLoopback } from '../core/loopback.ts'
+import { formatUrl, parseListen } from './address.ts'
 
 test.each([
   ['127.0.0.1:5000', '127.0.0.1', 5000, 'http://127.0.0.1:5000'],

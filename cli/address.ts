@@ -15,10 +15,6 @@ export function parseListen(text: string): ListenAddress {
   return { host: match[1] ?? match[2] ?? '', port }
 }
 
-export function isLoopback(host: string): boolean {
-  return host === 'localhost' || host === '::1' || /^127(?:\.\d{1,3}){3}$/.test(host)
-}
-
 /** The address as a URL; HTTP unless told otherwise. */
 export function formatUrl({
   scheme = 'http',

@@ -1,7 +1,7 @@
 import { openDockerConfig } from '../core/docker-config.ts'
 import { CodedError } from '../core/errors.ts'
 import { createHttpClient } from '../core/http-client.ts'
-import { isLoopback } from './address.ts'
+import { isLoopback } from '../core/loopback.ts'
 import { ask, readSecret } from './prompt.ts'
 import type { CommandContext } from './terminal.ts'
 

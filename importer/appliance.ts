@@ -1,15 +1,10 @@
 import { CodedError } from '../core/errors.ts'
 import type { HashPool } from '../core/hash-pool.ts'
 import { peek, type Bytes } from '../core/streams.ts'
-import {
-  isTarHead,
-  readTar,
-  tarHeadBytes,
-  type RefuseTar,
-  type TarEntry,
-} from '../core/tar-reader.ts'
+import { isTarHead, readTar, tarHeadBytes, type RefuseTar } from '../core/tar-reader.ts'
 import { checksumAlgorithms, verified, type Checksums } from './checksums.ts'
 import { decompress } from './decoders/decompress.ts'
+import { onlyFile, type ArchivedFile } from './only-file.ts'
 
 /** What comes out of an appliance, or what came in. */
 export interface Unpacked {
@@ -36,31 +31,26 @@ export async function unpackAppliance(
     return { body: rest, length: undefined }
   }
   const disks = disksOf(rest, deps)
-  const first = await disks.next()
-  if (first.done === true) {
-    throw new CodedError('FORMAT_UNSUPPORTED', 'the OVA has no disk in it')
-  }
-  const { name, size, contents } = first.value
-  const inner = await decompress(contents).catch(async (error: unknown) => {
+  const disk = await onlyFile(disks, (first, second) =>
+    first && second
+      ? new CodedError(
+          'FORMAT_UNSUPPORTED',
+          `the OVA has more than one disk: ${first.name} and ${second.name}; unpack it and import them one by one`,
+        )
+      : new CodedError('FORMAT_UNSUPPORTED', 'the OVA has no disk in it'),
+  )
+  const inner = await decompress(disk.contents).catch(async (error: unknown) => {
     await disks.return()
     throw error
   })
-
   async function* body(): AsyncGenerator<Uint8Array, void> {
     try {
       yield* inner.body
-      const second = await disks.next()
-      if (second.done !== true) {
-        throw new CodedError(
-          'FORMAT_UNSUPPORTED',
-          `the OVA has more than one disk: ${name} and ${second.value.name}; unpack it and import them one by one`,
-        )
-      }
     } finally {
       await disks.return()
     }
   }
-  return { body: body(), length: inner.wrappings.length === 0 ? size : undefined }
+  return { body: body(), length: inner.wrappings.length === 0 ? disk.size : undefined }
 }
 
 const nameIn = (head: Uint8Array): string => Buffer.from(head.subarray(0, 100)).toString('latin1')
@@ -68,7 +58,7 @@ const nameIn = (head: Uint8Array): string => Buffer.from(head.subarray(0, 100)).
 async function* disksOf(
   archive: Bytes,
   { hashPool }: { readonly hashPool: HashPool },
-): AsyncGenerator<Pick<TarEntry, 'name' | 'size' | 'contents'>, void> {
+): AsyncGenerator<ArchivedFile, void> {
   let said = new Map<string, Checksums>()
   for await (const { name, type, size, contents } of readTar(archive, refuseAppliance)) {
     if (type !== 'file' && type !== 'contiguous-file') continue

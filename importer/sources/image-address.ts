@@ -1,4 +1,5 @@
 import { CodedError } from '../../core/errors.ts'
+import { isLoopback } from '../../core/loopback.ts'
 import { formatImageReference, parseImageReference } from '../../core/reference.ts'
 import type { Reference } from '../../core/reference.ts'
 
@@ -34,9 +35,8 @@ export function parseImageAddress(text: string): ImageAddress {
     isHub && !path.includes('/') ? `library/${path}` : path,
     text,
   )
-  const scheme = /^(?:localhost|127(?:\.\d{1,3}){3}|\[::1\])(?::\d+)?$/.test(host)
-    ? 'http'
-    : 'https'
+  const bare = host.replace(/:\d+$/, '').replace(/^\[|\]$/g, '')
+  const scheme = isLoopback(bare) ? 'http' : 'https'
   const registry = URL.parse(`${scheme}://${isHub ? `registry-1.${dockerHub}` : host}`)
   // The parser takes other spellings of addresses, and names that none has.
   const isPlain = /^(?:[a-z0-9][a-z0-9.-]*|\[[0-9a-f:]+\])(?::\d+)?$/.test(host)

@@ -11,6 +11,7 @@ import { peek, type Bytes } from '../../core/streams.ts'
 import { isTarHead, tarHeadBytes } from '../../core/tar-reader.ts'
 import { verified } from '../checksums.ts'
 import { decompress } from '../decoders/decompress.ts'
+import { onlyFile } from '../only-file.ts'
 import type { Source } from './source.ts'
 import { diskFiles } from './layer-files.ts'
 
@@ -81,34 +82,22 @@ function sourceOf(
 }
 
 async function diskSource(files: ReturnType<typeof diskFiles>, label: string): Promise<Source> {
-  const first = await files.next()
-  if (first.done === true) {
-    throw new CodedError(
-      'SOURCE_NOT_FOUND',
-      `${label} has no file in /disk; expected a container disk, with the disk as the one file there`,
-    )
-  }
-  const file = first.value
-  async function* body(): AsyncGenerator<Uint8Array, void> {
-    try {
-      yield* file.contents
-      const second = await files.next()
-      if (second.done !== true) {
-        throw new CodedError(
+  const { contents, size } = await onlyFile(files, (first, second) =>
+    first && second
+      ? new CodedError(
           'FORMAT_UNSUPPORTED',
-          `${label} has more than one file in /disk: ${file.name} and ${second.value.name}`,
+          `${label} has more than one file in /disk: ${first.name} and ${second.name}`,
         )
-      }
-    } finally {
-      await files.return()
-    }
-  }
-  const source = sourceOf(label, body(), file.size)
+      : new CodedError(
+          'SOURCE_NOT_FOUND',
+          `${label} has no file in /disk; expected a container disk, with the disk as the one file there`,
+        ),
+  )
+  const source = sourceOf(label, contents, size)
   return {
     ...source,
     async [Symbol.asyncDispose]() {
       await source[Symbol.asyncDispose]()
-      // A body that nobody asked for does not end by itself.
       await files.return()
     },
   }

@@ -1,14 +1,7 @@
 import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
 import { readTar, type RefuseTar, type TarEntry } from '../../core/tar-reader.ts'
-
-/** What a container would find in its `/disk`. */
-export interface DiskFile {
-  readonly name: string
-  readonly size: number
-  /** To be read before the next file is asked for; what is not read is skipped. */
-  readonly contents: Bytes
-}
+import type { ArchivedFile } from '../only-file.ts'
 
 const folder = 'disk'
 const whiteout = '.wh.'
@@ -24,7 +17,7 @@ const opaque = '.wh..wh..opq'
 export async function* diskFiles(
   layers: number,
   openLayer: (index: number) => Bytes,
-): AsyncGenerator<DiskFile, void> {
+): AsyncGenerator<ArchivedFile, void> {
   const hidden = createHidden()
   for (let index = layers - 1; index >= 0 && !hidden.isAll; index--) {
     for await (const entry of readTar(openLayer(index), refuseLayer)) {

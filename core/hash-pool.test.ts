@@ -1,5 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
-import { open, writeFile } from 'node:fs/promises'
+import { open, readdir, readlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { execa } from 'execa'
@@ -76,7 +76,7 @@ test('a file is hashed while it grows', async () => {
   const bytes = randomBytes(2 * chunkBytes + 12_345)
   const start = 777
   await using file = await open(path, 'w')
-  using hash = pool.followFile(path, { start, chunkDigests: true })
+  await using hash = pool.followFile(path, { start, chunkDigests: true })
   let end = 0
   while (end < bytes.length) {
     const part = bytes.subarray(end, end + 1_111_111)
@@ -97,7 +97,7 @@ test('a file is hashed while it grows', async () => {
 test('what changes behind the announced end is not read early', async () => {
   const path = join(folder.path, 'late')
   await writeFile(path, Buffer.alloc(1000, 'a'))
-  using hash = pool.followFile(path, { start: 0 })
+  await using hash = pool.followFile(path, { start: 0 })
   hash.advance(500)
   await sleep(20)
   await using file = await open(path, 'r+')
@@ -117,7 +117,7 @@ test('many jobs at a time do not mix', async () => {
     }
     const path = join(folder.path, String(job))
     await writeFile(path, bytes)
-    using hash = pool.followFile(path, { start: 0 })
+    await using hash = pool.followFile(path, { start: 0 })
     return (await hash.finish(bytes.length)).hex === sha256(bytes)
   })
   expect(await Promise.all(jobs)).not.toContain(false)
@@ -126,9 +126,9 @@ test('many jobs at a time do not mix', async () => {
 test('a file that is missing or too short is a failure of its own job only', async () => {
   const path = join(folder.path, 'short')
   await writeFile(path, 'abc')
-  using good = pool.followFile(path, { start: 0 })
-  using short = pool.followFile(path, { start: 0 })
-  using missing = pool.followFile(join(folder.path, 'none'), { start: 0 })
+  await using good = pool.followFile(path, { start: 0 })
+  await using short = pool.followFile(path, { start: 0 })
+  await using missing = pool.followFile(join(folder.path, 'none'), { start: 0 })
   short.advance(10)
   await sleep(20)
   await expect(missing.finish(1)).rejects.toThrow('ENOENT')
@@ -143,16 +143,32 @@ test('a job that is given up ends with a failure and leaves the others alone', a
   await kept.write(Buffer.from('abc'))
   given[Symbol.dispose]()
   given[Symbol.dispose]()
-  await expect(given.write(Buffer.from('d'))).rejects.toThrow('given up')
   await expect(given.finish()).rejects.toThrow('given up')
+  await expect(given.write(Buffer.from('d'))).rejects.toThrow('given up')
   expect((await kept.finish()).hex).toBe(sha256(Buffer.from('abc')))
 })
+
+test('a file that is given up is closed, however much was to be hashed', async () => {
+  const path = join(folder.path, 'given-up')
+  await writeFile(path, Buffer.alloc(64 * 1024 * 1024))
+  for (let i = 0; i < 20; i++) {
+    const hash = pool.followFile(path, { start: 0 })
+    hash.advance(64 * 1024 * 1024)
+    await hash[Symbol.asyncDispose]()
+    expect(await openFiles()).not.toContain(path)
+  }
+})
+
+async function openFiles(): Promise<(string | undefined)[]> {
+  const open = await readdir('/proc/self/fd')
+  return Promise.all(open.map((fd) => readlink(`/proc/self/fd/${fd}`).catch(() => undefined)))
+}
 
 test('closing the pool ends what still runs', async () => {
   const own = createHashPool({ threads: 1 })
   const path = join(folder.path, 'file')
   await writeFile(path, 'abc')
-  using following = own.followFile(path, { start: 0 })
+  await using following = own.followFile(path, { start: 0 })
   using stream = own.hashStream({})
   await stream.write(Buffer.from('abc'))
   await own[Symbol.asyncDispose]()

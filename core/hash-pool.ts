@@ -21,8 +21,12 @@ export interface HashResult {
   readonly chunkDigests: Uint8Array
 }
 
-/** The digest of a file that another thread computes while this one still writes it. */
-export interface FileHash extends Disposable {
+/**
+ * The digest of a file that another thread computes while this one still writes it. Disposing gives
+ * it up where it is not finished, and resolves when the thread has closed the file: one that is
+ * deleted then keeps no room.
+ */
+export interface FileHash extends AsyncDisposable {
   /** The file now holds the bytes up to `end` (exclusive, from the file's start). Never blocks. */
   advance(end: number): void
   /** Hashes up to `end` and resolves; rejects where the file cannot be read that far. */
@@ -53,11 +57,12 @@ export type HashReply =
   | { type: 'wrote'; id: number }
   | { type: 'finished'; id: number; result: HashResult }
   | { type: 'failed'; id: number; error: unknown }
+  | { type: 'closed'; id: number }
 
 interface Job {
   readonly worker: Worker
   wrote(): void
-  settle(outcome: { result: HashResult } | { error: unknown }): void
+  settle(outcome: HashReply & { type: 'finished' | 'failed' | 'closed' }): void
 }
 
 /** Writes not hashed yet that `StreamHash.write` allows before it waits. */
@@ -75,7 +80,8 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
   function fail(worker: Worker, error: unknown): void {
     const at = workers.indexOf(worker)
     if (at >= 0) workers.splice(at, 1)
-    for (const job of jobs.values()) if (job.worker === worker) job.settle({ error })
+    for (const [id, job] of jobs)
+      if (job.worker === worker) job.settle({ type: 'failed', id, error })
   }
 
   function startWorker(): Worker {
@@ -84,8 +90,7 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
     worker.on('message', (reply: HashReply) => {
       const job = jobs.get(reply.id)
       if (reply.type === 'wrote') job?.wrote()
-      else
-        job?.settle(reply.type === 'finished' ? { result: reply.result } : { error: reply.error })
+      else job?.settle(reply)
     })
     worker.on('error', (error) => fail(worker, error))
     worker.on('exit', (code) => fail(worker, new Error(`hash thread ended with code ${code}`)))
@@ -108,6 +113,7 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
     const { promise, resolve, reject } = Promise.withResolvers<HashResult>()
     // A failure is reported by finish() or the next write(); it must not crash the process before.
     promise.catch(() => {})
+    const ended = Promise.withResolvers<void>()
     let unhashed = 0
     let wake: (() => void) | undefined
     const job: Job = {
@@ -119,8 +125,10 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
       settle(outcome) {
         if (!jobs.delete(id)) return
         if (![...jobs.values()].some((other) => other.worker === worker)) worker.unref()
-        if ('result' in outcome) resolve(outcome.result)
-        else reject(outcome.error)
+        if (outcome.type === 'finished') resolve(outcome.result)
+        else
+          reject(outcome.type === 'failed' ? outcome.error : new Error('the digest was given up'))
+        ended.resolve()
         wake?.()
       },
     }
@@ -143,22 +151,24 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
         post({ type: 'finish', id, end })
         return promise
       },
-      [Symbol.dispose](): void {
-        if (!jobs.has(id)) return
-        post({ type: 'close', id })
-        job.settle({ error: new Error('the digest was given up') })
+      giveUp(): Promise<void> {
+        if (jobs.has(id)) post({ type: 'close', id })
+        return ended.promise
       },
     }
   }
 
   return {
-    followFile: (path, { start, ...options }) => open(path, start, options),
+    followFile: (path, { start, ...options }) => {
+      const { advance, finish, giveUp } = open(path, start, options)
+      return { advance, finish, [Symbol.asyncDispose]: giveUp }
+    },
     hashStream: (options) => {
       const hash = open(undefined, 0, options)
       return {
         write: hash.write,
         finish: () => hash.finish(0),
-        [Symbol.dispose]: hash[Symbol.dispose],
+        [Symbol.dispose]: () => void hash.giveUp(),
       }
     },
     async [Symbol.asyncDispose]() {

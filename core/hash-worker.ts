@@ -87,7 +87,8 @@ parentPort?.on('message', (request: HashRequest) => {
       stream.finishing = true
       break
     case 'close':
-      return close(request.id)
+      close(request.id)
+      return reply({ type: 'closed', id: request.id })
   }
   schedule()
 })

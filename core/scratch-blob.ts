@@ -74,7 +74,7 @@ export async function createScratchBlob(
       return bytes
     },
     async finish() {
-      using hash = hashPool.followFile(path, { start, chunkDigests })
+      await using hash = hashPool.followFile(path, { start, chunkDigests })
       const result = await hash.finish(end)
       const digest = parseDigest(`sha256:${result.hex}`)
       const size = end - start

@@ -46,7 +46,7 @@ describe('data files of a folder', () => {
     await using store = await openTempFolder()
     await using file = await store.files?.create(randomUUID())
     if (!file) throw new Error('a folder is made of files')
-    using hash = file.follow({ start: 4, algorithm: 'sha256' })
+    await using hash = file.follow({ start: 4, algorithm: 'sha256' })
     await file.write(4, bytes('behind'))
     hash.advance(10)
     await file.write(0, bytes('head'))

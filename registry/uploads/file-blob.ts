@@ -52,7 +52,7 @@ export async function createFileBlob(
   async function close(): Promise<void> {
     ended = true
     alive[Symbol.dispose]()
-    hash?.[Symbol.dispose]()
+    await hash?.[Symbol.asyncDispose]()
     await spool.settle()
     await file[Symbol.asyncDispose]()
   }
@@ -92,7 +92,7 @@ export async function createFileBlob(
       signal.throwIfAborted()
       await spool.flush()
       const running = hash ?? startHash()
-      const stop = (): void => running[Symbol.dispose]()
+      const stop = (): void => void running[Symbol.asyncDispose]()
       signal.addEventListener('abort', stop, { once: true })
       try {
         const result = await running.finish(spool.end)

@@ -48,7 +48,7 @@ describe('requests to an upload', () => {
       })
     }
     const unknown = { status: 404, code: 'BLOB_UPLOAD_UNKNOWN' }
-    const other = digestOf(randomBytes(1))
+    const other = digestOf(randomBytes(32))
     expect(await send('PUT', `${location}?digest=${other}`)).toMatchObject(unknown)
     // Another repository does not have the blob.
     const elsewhere = location.replace('/v2/a/', '/v2/b/')

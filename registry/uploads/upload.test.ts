@@ -71,7 +71,7 @@ describe('an upload', () => {
     const bytes = randomBytes(200_000)
     const upload = await store.uploads.create('a')
     await upload.append(uploadBodyOf(bytes.subarray(0, 100_000)))
-    const wrong = upload.commit(digestOf(randomBytes(1)), uploadBodyOf(bytes.subarray(100_000)))
+    const wrong = upload.commit(digestOf(randomBytes(32)), uploadBodyOf(bytes.subarray(100_000)))
     await expect(wrong).rejects.toMatchObject({ code: 'DIGEST_INVALID' })
     expect(upload.offset).toBe(100_000)
     await upload.commit(digestOf(bytes), uploadBodyOf(bytes.subarray(100_000)))

@@ -21,7 +21,7 @@ export interface SampleDescriptor {
 
 export const emptyType = 'application/vnd.oci.empty.v1+json'
 
-/** Random bytes that no registry has. */
+/** Random bytes that no registry has; of one byte, every 256th is the one before. */
 export function sampleBlob(size: number, algorithm: DigestAlgorithm = 'sha256'): SampleBlob {
   return blobOf(randomBytes(size), algorithm)
 }

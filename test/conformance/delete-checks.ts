@@ -81,7 +81,7 @@ export const deleteChecks: readonly Check[] = [
     async run(trial) {
       await removeManifest(trial, (await pushImage(trial, 'first')).digest)
       const path = `/v2/${trial.name}/manifests`
-      expectStatus(await trial.send('DELETE', `${path}/${sampleBlob(1).digest}`), 404)
+      expectStatus(await trial.send('DELETE', `${path}/${sampleBlob(32).digest}`), 404)
       const answer = await trial.send('DELETE', `${path}/absent`)
       expectStatus(answer, 404, 400, 405)
       if (answer.status !== 404) throw new Unsupported('tags cannot be deleted')
@@ -130,7 +130,7 @@ export const deleteChecks: readonly Check[] = [
       const blob = sampleBlob(100)
       await pushBlob(trial, blob)
       await removeBlob(trial, blob.digest)
-      for (const digest of [blob.digest, sampleBlob(1).digest]) {
+      for (const digest of [blob.digest, sampleBlob(32).digest]) {
         expectStatus(await trial.send('DELETE', `/v2/${trial.name}/blobs/${digest}`), 404)
       }
     },

@@ -61,8 +61,8 @@ export const errorChecks: readonly Check[] = [
     },
   },
   says('a blob that is not there', ['BLOB_UNKNOWN'], async (trial) => {
-    await pushBlob(trial, sampleBlob(1))
-    return trial.send('GET', `/v2/${trial.name}/blobs/${sampleBlob(1).digest}`)
+    await pushBlob(trial, sampleBlob(32))
+    return trial.send('GET', `/v2/${trial.name}/blobs/${sampleBlob(32).digest}`)
   }),
   says('an upload that is not there', ['BLOB_UPLOAD_UNKNOWN'], async (trial) => {
     const blob = sampleBlob(10)
@@ -78,7 +78,7 @@ export const errorChecks: readonly Check[] = [
   }),
   says('bytes that do not have the digest', ['DIGEST_INVALID'], async (trial) => {
     const location = await startUpload(trial)
-    const query = `${location.includes('?') ? '&' : '?'}digest=${sampleBlob(1).digest}`
+    const query = `${location.includes('?') ? '&' : '?'}digest=${sampleBlob(32).digest}`
     return trial.send('PUT', `${location}${query}`, { body: sampleBlob(10).bytes })
   }),
   says('a manifest that is not there', ['MANIFEST_UNKNOWN'], async (trial) => {
@@ -90,7 +90,7 @@ export const errorChecks: readonly Check[] = [
     return putManifest(trial, { ...image, bytes: Buffer.from('[') }, 'invalid')
   }),
   says('a manifest of another digest', ['DIGEST_INVALID', 'MANIFEST_INVALID'], async (trial) =>
-    putManifest(trial, await imageOf(trial), sampleBlob(1).digest),
+    putManifest(trial, await imageOf(trial), sampleBlob(32).digest),
   ),
   says('tags of a repository that nobody has used', ['NAME_UNKNOWN'], async ({ send, name }) => {
     const answer = await send('GET', `/v2/${name}/tags/list`)

@@ -131,18 +131,18 @@ export const manifestChecks: readonly Check[] = [
     return imageOf(trial, { annotations: Object.fromEntries(entries) })
   }),
   takes('layers that are never pushed, being non-distributable', (trial) => {
-    const layer = { ...descriptorOf(sampleBlob(1), foreignType), urls: ['https://example.org/l'] }
+    const layer = { ...descriptorOf(sampleBlob(32), foreignType), urls: ['https://example.org/l'] }
     return imageOf(trial, { layers: [layer] })
   }),
   takes('a subject that is not there', (trial) =>
-    imageOf(trial, { subject: descriptorOf(sampleBlob(1), mediaTypes.ociManifest) }),
+    imageOf(trial, { subject: descriptorOf(sampleBlob(32), mediaTypes.ociManifest) }),
   ),
   {
     endpoint: 'end-7a',
     level: '1.1',
     title: 'answers OCI-Subject where the manifest has one',
     async run(trial) {
-      const subject = descriptorOf(sampleBlob(1), mediaTypes.ociManifest)
+      const subject = descriptorOf(sampleBlob(32), mediaTypes.ociManifest)
       const answer = await pushManifest(trial, await imageOf(trial, { subject }))
       if (!answer.headers.has('oci-subject')) throw new Unsupported('there are no referrers')
       expectHeader(answer, 'oci-subject', subject.digest)
@@ -167,7 +167,7 @@ export const manifestChecks: readonly Check[] = [
     title: 'refuses a manifest that does not have the digest',
     async run(trial) {
       const image = await imageOf(trial)
-      for (const digest of [sampleBlob(1).digest, 'sha256:baddigeststring']) {
+      for (const digest of [sampleBlob(32).digest, 'sha256:baddigeststring']) {
         expectStatus(await putManifest(trial, image, digest), 400)
         const path = `/v2/${trial.name}/manifests/${digest}`
         expectStatus(await trial.send('GET', path), 400, 404)
@@ -190,7 +190,7 @@ export const manifestChecks: readonly Check[] = [
     level: '1.1',
     title: 'takes an image whose layer is missing, or refuses it as such',
     async run(trial) {
-      const image = await imageOf(trial, { layers: [descriptorOf(sampleBlob(1))] })
+      const image = await imageOf(trial, { layers: [descriptorOf(sampleBlob(32))] })
       const answer = await putManifest(trial, image, 'missing')
       expectStatus(answer, 201, 400, 404)
       if (answer.status === 201) return

@@ -9,7 +9,7 @@ export const manifestReadChecks: readonly Check[] = [
     title: 'answers 404 for a tag or digest that is not there',
     async run(trial) {
       await pushImage(trial, 'other')
-      for (const reference of ['absent', sampleBlob(1).digest]) {
+      for (const reference of ['absent', sampleBlob(32).digest]) {
         const path = `/v2/${trial.name}/manifests/${reference}`
         expectStatus(await trial.send('GET', path), 404)
         expectStatus(await trial.send('HEAD', path), 404)
@@ -22,7 +22,7 @@ export const manifestReadChecks: readonly Check[] = [
     title: 'answers 404 in a repository that nobody has used',
     async run({ name, send }) {
       expectStatus(await send('GET', `/v2/${name}/manifests/absent`), 404)
-      expectStatus(await send('HEAD', `/v2/${name}/manifests/${sampleBlob(1).digest}`), 404)
+      expectStatus(await send('HEAD', `/v2/${name}/manifests/${sampleBlob(32).digest}`), 404)
     },
   },
   {

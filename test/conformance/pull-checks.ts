@@ -209,8 +209,8 @@ export const pullChecks: readonly Check[] = [
     level: '1.1',
     title: 'answers 404 for a blob that is not there',
     async run(trial) {
-      await pushBlob(trial, sampleBlob(1))
-      const path = `/v2/${trial.name}/blobs/${sampleBlob(1).digest}`
+      await pushBlob(trial, sampleBlob(32))
+      const path = `/v2/${trial.name}/blobs/${sampleBlob(32).digest}`
       expectStatus(await trial.send('GET', path), 404)
       expectStatus(await trial.send('HEAD', path), 404)
       expectStatus(await trial.send('GET', path, { headers: { range: 'bytes=0-9' } }), 404)
@@ -221,7 +221,7 @@ export const pullChecks: readonly Check[] = [
     level: '1.1',
     title: 'answers 404 in a repository that nobody has used',
     async run({ name, send }) {
-      const path = `/v2/${name}/blobs/${sampleBlob(1).digest}`
+      const path = `/v2/${name}/blobs/${sampleBlob(32).digest}`
       expectStatus(await send('GET', path), 404)
       expectStatus(await send('HEAD', path), 404)
     },

@@ -93,7 +93,7 @@ function refuses(way: keyof typeof ways): Check {
     title: `refuses a wrong digest by ${way}, and keeps nothing`,
     async run(trial) {
       const { bytes } = sampleBlob(2700)
-      const { digest } = sampleBlob(1)
+      const { digest } = sampleBlob(32)
       expectStatus(await ways[way](trial, { bytes, digest }), 400)
       expectStatus(await trial.send('HEAD', `/v2/${trial.name}/blobs/${digest}`), 404)
       expectStatus(await ways[way](trial, { bytes, digest: 'sha256:baddigeststring' }), 400)

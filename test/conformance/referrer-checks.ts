@@ -63,7 +63,7 @@ async function artifactFor(
   return artifact
 }
 
-const absentSubject = () => descriptorOf(sampleBlob(1), mediaTypes.ociManifest)
+const absentSubject = () => descriptorOf(sampleBlob(32), mediaTypes.ociManifest)
 const typeA = 'application/vnd.example.a+json'
 const typeB = 'application/vnd.example.b+json'
 
@@ -110,7 +110,7 @@ export const referrerChecks: readonly Check[] = [
     title: 'answers an empty index for a digest that is not there',
     async run(trial) {
       await pushImage(trial, 'other')
-      expectEqual((await referrersOf(trial, sampleBlob(1).digest)).found, [], 'referrers')
+      expectEqual((await referrersOf(trial, sampleBlob(32).digest)).found, [], 'referrers')
     },
   },
   {
@@ -118,7 +118,7 @@ export const referrerChecks: readonly Check[] = [
     level: '1.1',
     title: 'answers an empty index in a repository that nobody has used',
     async run(trial) {
-      expectEqual((await referrersOf(trial, sampleBlob(1).digest)).found, [], 'referrers')
+      expectEqual((await referrersOf(trial, sampleBlob(32).digest)).found, [], 'referrers')
     },
   },
   {
@@ -126,7 +126,7 @@ export const referrerChecks: readonly Check[] = [
     level: '1.1',
     title: 'refuses what is no digest',
     async run(trial) {
-      await referrersOf(trial, sampleBlob(1).digest)
+      await referrersOf(trial, sampleBlob(32).digest)
       const path = `/v2/${trial.name}/referrers/sha256:baddigeststring`
       expectStatus(await trial.send('GET', path), 400)
     },

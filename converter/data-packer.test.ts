@@ -13,9 +13,7 @@ function createRegion() {
 
 test('packs frames back to back across cluster borders', async () => {
   const { packer, bytes } = createRegion()
-  expect([40_000, 40_000, 100].map((size) => packer.addFrame(frame(size)))).toEqual([
-    0, 40_000, 80_000,
-  ])
+  expect([40_000, 40_000, 100].map((size) => packer.add(frame(size)))).toEqual([0, 40_000, 80_000])
   expect(await packer.finish()).toBe(80_384)
   expect(bytes().length).toBe(80_384)
   expect(
@@ -27,11 +25,11 @@ test('packs frames back to back across cluster borders', async () => {
 
 test('fills the gap before plain clusters until a frame does not fit', async () => {
   const { packer, bytes } = createRegion()
-  expect(packer.addFrame(frame(1000))).toBe(0)
-  expect(packer.addPlain(plain)).toBe(clusterBytes)
-  expect(packer.addFrame(frame(60_000))).toBe(1000)
-  expect(packer.addFrame(frame(5000))).toBe(2 * clusterBytes)
-  expect(packer.addFrame(frame(100))).toBe(2 * clusterBytes + 5000)
+  expect(packer.add(frame(1000))).toBe(0)
+  expect(packer.add(plain)).toBe(clusterBytes)
+  expect(packer.add(frame(60_000))).toBe(1000)
+  expect(packer.add(frame(5000))).toBe(2 * clusterBytes)
+  expect(packer.add(frame(100))).toBe(2 * clusterBytes + 5000)
   await packer.finish()
   expect(
     bytes()
@@ -42,19 +40,19 @@ test('fills the gap before plain clusters until a frame does not fit', async () 
 
 test('gives a gap up after 16 plain clusters', async () => {
   const { packer } = createRegion()
-  packer.addFrame(frame(1000))
-  for (let count = 0; count < 16; count++) packer.addPlain(plain)
-  expect(packer.addFrame(frame(10))).toBe(1000)
-  packer.addPlain(plain)
-  expect(packer.addFrame(frame(10))).toBe(18 * clusterBytes)
+  packer.add(frame(1000))
+  for (let count = 0; count < 16; count++) packer.add(plain)
+  expect(packer.add(frame(10))).toBe(1000)
+  packer.add(plain)
+  expect(packer.add(frame(10))).toBe(18 * clusterBytes)
 })
 
 test('places clusters the same whenever it is flushed', async () => {
   const [often, once] = [createRegion(), createRegion()]
   for (let count = 0; count < 60; count++) {
     for (const { packer } of [often, once]) {
-      if (count % 5 === 0) packer.addFrame(frame(3000 + 900 * count))
-      else packer.addPlain(plain)
+      if (count % 5 === 0) packer.add(frame(3000 + 900 * count))
+      else packer.add(plain)
     }
     await often.packer.flush()
   }

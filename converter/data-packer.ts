@@ -2,12 +2,21 @@ import { batchBytes, clusterBytes } from './cluster-batch.ts'
 
 /** Lays stored clusters out in the data region and writes it in file order. */
 export interface DataPacker {
-  /** Appends one zstd frame, shorter than a cluster; returns its offset in the region. */
-  addFrame(frame: Uint8Array): number
-  /** Appends one plain cluster; returns its offset, a multiple of the cluster size. */
-  addPlain(cluster: Uint8Array): number
+  /**
+   * Appends one zstd frame, shorter than a cluster, or one plain cluster; returns its offset in the
+   * region, of a plain cluster a multiple of the cluster size.
+   */
+  add(stored: Uint8Array): number
   /** Writes what may be written; to be called after each batch. */
   flush(): Promise<void>
+  /** As `add`, of bytes that an earlier packer was given: they are not written again. */
+  skip(size: number): number
+  /** As `flush`, for clusters that were skipped. */
+  skipFlush(): void
+  /** A copy of what is laid out and not written yet. */
+  staged(): Uint8Array
+  /** Ends skipping: `staged` of the earlier packer. False where it is not of these clusters. */
+  restore(staged: Uint8Array): boolean
   /** Pads to 512 bytes and writes the rest; resolves to the size of the region. */
   finish(): Promise<number>
 }
@@ -38,41 +47,67 @@ export function createDataPacker(write: (chunk: Uint8Array) => Promise<void>): D
       await write(staging.subarray(at, Math.min(end, at + flushBytes)))
     }
     staging.copyWithin(0, end, used)
+    forget(end)
+  }
+
+  function forget(end: number): void {
     base += end
     used -= end
     if (gap) gap = { start: gap.start - end, end: gap.end - end, plain: gap.plain }
   }
 
+  function placeFrame(length: number): number {
+    let at = used
+    if (gap && length <= gap.end - gap.start) {
+      at = gap.start
+      gap.start += length
+    } else {
+      gap = undefined
+      used += length
+    }
+    return at
+  }
+
+  function placePlain(): number {
+    const inCluster = used % clusterBytes
+    if (inCluster !== 0) {
+      const start = used
+      used += clusterBytes - inCluster
+      staging.fill(0, start, used)
+      gap = { start, end: used, plain: 0 }
+    }
+    if (gap && ++gap.plain > plainBehindGap) gap = undefined
+    const at = used
+    used += clusterBytes
+    return at
+  }
+
+  /** How much can be written: all that no later frame may still go into, in whole clusters. */
+  function settledBytes(): number {
+    const settled = gap ? gap.start : used
+    return settled >= flushBytes ? settled - (settled % clusterBytes) : 0
+  }
+
+  const place = (size: number): number =>
+    base + (size === clusterBytes ? placePlain() : placeFrame(size))
+
   return {
-    addFrame(frame) {
-      let at = used
-      if (gap && frame.length <= gap.end - gap.start) {
-        at = gap.start
-        gap.start += frame.length
-      } else {
-        gap = undefined
-        used += frame.length
-      }
-      staging.set(frame, at)
-      return base + at
+    add(stored) {
+      const at = place(stored.length)
+      staging.set(stored, at - base)
+      return at
     },
-    addPlain(cluster) {
-      const inCluster = used % clusterBytes
-      if (inCluster !== 0) {
-        const start = used
-        used += clusterBytes - inCluster
-        staging.fill(0, start, used)
-        gap = { start, end: used, plain: 0 }
-      }
-      if (gap && ++gap.plain > plainBehindGap) gap = undefined
-      const at = used
-      staging.set(cluster, at)
-      used += clusterBytes
-      return base + at
-    },
+    skip: place,
     async flush() {
-      const settled = gap ? gap.start : used
-      if (settled >= flushBytes) await writeStaged(settled - (settled % clusterBytes))
+      const settled = settledBytes()
+      if (settled > 0) await writeStaged(settled)
+    },
+    skipFlush: () => forget(settledBytes()),
+    staged: () => Uint8Array.from(staging.subarray(0, used)),
+    restore(staged) {
+      if (staged.length !== used) return false
+      staging.set(staged)
+      return true
     },
     async finish() {
       gap = undefined

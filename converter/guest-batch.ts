@@ -14,7 +14,7 @@ export interface GuestBatch {
 
 /** Cuts a stream of guest bytes into batches; all-zero clusters are looked at but not copied. */
 export interface BatchFiller {
-  /** Guest bytes added so far. */
+  /** Guest bytes so far, those before the start included. */
   readonly filledBytes: number
   /** Adds the next bytes, handing every finished batch that is not all zero to `emit`. */
   add(chunk: Uint8Array, signal: AbortSignal): Promise<void>
@@ -27,12 +27,15 @@ export interface BatchFiller {
 const sectorBytes = 512
 const zeros = Buffer.alloc(clusterBytes)
 
-/** `emit` owns the batch's buffer, which came from `lease`. */
+/**
+ * `emit` owns the batch's buffer, which came from `lease`. The first byte is the one at `start`, a
+ * multiple of a batch.
+ */
 export function createBatchFiller(
   lease: BufferLease,
-  emit: (batch: GuestBatch) => void,
+  { start, emit }: { readonly start: number; readonly emit: (batch: GuestBatch) => void },
 ): BatchFiller {
-  let filledBytes = 0
+  let filledBytes = start
   let buffer: SharedArrayBuffer | undefined
   let bytes: Uint8Array = new Uint8Array(0)
   let isData = new Uint8Array(clustersPerBatch)

@@ -1,8 +1,9 @@
 import { CodedError } from '../core/errors.ts'
 import type { Bytes } from '../core/streams.ts'
 import { abortable } from './abortable.ts'
-import { zstdLevel, type EncodedBatch } from './cluster-batch.ts'
+import { batchBytes, zstdLevel, type EncodedBatch } from './cluster-batch.ts'
 import type { ClusterPool } from './cluster-pool.ts'
+import type { EncoderState } from './encoder-state.ts'
 import { createBatchFiller, type GuestBatch } from './guest-batch.ts'
 import { createQcow2Writer, type EncodedQcow2, type Qcow2WriterOptions } from './qcow2-writer.ts'
 
@@ -20,6 +21,20 @@ export interface EncodeOptions extends Qcow2WriterOptions {
   readonly maxVirtualSize: number
   readonly signal: AbortSignal
   readonly pool: ClusterPool
+  /** Where to go on; `raw` then begins at its position, and `write` behind what was written. */
+  readonly from?: EncoderState | undefined
+  readonly checkpoints?: EncoderCheckpoints | undefined
+}
+
+/** Who keeps the states of an encoder. */
+export interface EncoderCheckpoints {
+  /** Guest bytes between two of them. */
+  readonly everyBytes: number
+  /**
+   * One call at a time; nothing is written meanwhile. What `state.staged` lies behind is what
+   * `write` was given so far; its records are those since the last call.
+   */
+  save(state: EncoderState): Promise<void>
 }
 
 /**
@@ -27,12 +42,18 @@ export interface EncodeOptions extends Qcow2WriterOptions {
  * by a sixteenth, other clusters plain, all-zero clusters and their tables absent. The bytes are a
  * function of the content alone, for one `encoderVersion`; see `createDataPacker` for the layout of
  * the data. Memory does not grow with the disk. Ends at once with the signal's reason; rejects with
- * SIZE_EXCEEDED and with what `raw` and `write` reject with.
+ * SIZE_EXCEEDED, with what `raw`, `write` and `save` reject with, and with UNKNOWN where `from` is
+ * no state of such an encoder.
  */
 export async function encodeQcow2(raw: Bytes, options: EncodeOptions): Promise<EncodedQcow2> {
-  const { maxVirtualSize, pool, signal } = options
+  const { maxVirtualSize, pool, signal, from, checkpoints } = options
   await using cleanup = new AsyncDisposableStack()
-  const writer = cleanup.use(createQcow2Writer(options))
+  const writer = cleanup.use(
+    createQcow2Writer(options, { keepsOutline: checkpoints !== undefined }),
+  )
+  if (from && !(await writer.resume(from))) {
+    throw new CodedError('UNKNOWN', 'the kept state of an import is damaged; import it again')
+  }
   const lease = pool.createLease()
   const stop = new AbortController()
   const stopped = AbortSignal.any([signal, stop.signal])
@@ -55,15 +76,32 @@ export async function encodeQcow2(raw: Bytes, options: EncodeOptions): Promise<E
     }
   }
 
+  /** Once all batches before `position` are stored; failures stop the encode, and never reject. */
+  async function saveNext(before: Promise<void>, position: number): Promise<void> {
+    await before
+    try {
+      if (!stopped.aborted) await checkpoints?.save({ position, ...writer.outline() })
+    } catch (error) {
+      stop.abort(error)
+    }
+  }
+
   let stored = Promise.resolve()
-  const filler = createBatchFiller(lease, (batch) => {
-    stored = storeNext(stored, batch, pool.encode(batch))
+  const filler = createBatchFiller(lease, {
+    start: from?.position ?? 0,
+    emit(batch) {
+      stored = storeNext(stored, batch, pool.encode(batch))
+    },
   })
+  let saved = filler.filledBytes
 
   try {
     for await (const chunk of abortable(raw, stopped)) {
       if (filler.filledBytes + chunk.length > maxVirtualSize) throw tooLarge(maxVirtualSize)
       await filler.add(chunk, stopped)
+      if (!checkpoints || filler.filledBytes - saved < checkpoints.everyBytes) continue
+      saved = filler.filledBytes - (filler.filledBytes % batchBytes)
+      stored = saveNext(stored, saved)
     }
     filler.finish()
   } catch (error) {

@@ -2,6 +2,12 @@ import type { Digest } from '../core/digest.ts'
 import { clusterBytes, clustersPerBatch } from './cluster-batch.ts'
 import { chunkRecord, contentDigestOf } from './content-digest.ts'
 import { createDataPacker } from './data-packer.ts'
+import {
+  batchRecord,
+  readBatchRecords,
+  type BatchOutline,
+  type EncoderState,
+} from './encoder-state.ts'
 import { createQcow2Tables } from './qcow2-tables.ts'
 import { createSpill } from './spill.ts'
 
@@ -45,11 +51,22 @@ export interface Qcow2Writer extends AsyncDisposable {
       readonly digest: Uint8Array
     },
   ): Promise<void>
+  /** What was added since the last call, as an encoder that goes on needs it. */
+  outline(): Pick<EncoderState, 'records' | 'staged'>
+  /**
+   * Takes what another writer was given for added and written; before the first `add`. False where
+   * it is no state of such a writer: this one is then of no use.
+   */
+  resume(state: Pick<EncoderState, 'records' | 'staged'>): Promise<boolean>
   /** The caller disposes what it answers instead of this. */
   finish(size: { readonly virtualSize: number; readonly sourceSize: number }): Promise<EncodedQcow2>
 }
 
-export function createQcow2Writer(options: Qcow2WriterOptions): Qcow2Writer {
+/** `keepsOutline`: `outline` will be asked. */
+export function createQcow2Writer(
+  options: Qcow2WriterOptions,
+  { keepsOutline = false } = {},
+): Qcow2Writer {
   const spill = {
     folder: options.spillFolder,
     memoryBytes: options.spillBytes ?? defaultSpillBytes,
@@ -58,21 +75,45 @@ export function createQcow2Writer(options: Qcow2WriterOptions): Qcow2Writer {
   const tables = owned.use(createQcow2Tables(spill))
   const chunkRecords = owned.use(createSpill(spill))
   const packer = createDataPacker(options.write)
+  let outlines: Uint8Array[] = []
+
+  async function layOut(
+    { index, sizes, digest }: BatchOutline,
+    place: (start: number, size: number) => number,
+  ): Promise<void> {
+    const firstCluster = index * clustersPerBatch
+    await tables.begin(firstCluster)
+    let start = 0
+    for (const [cluster, size] of sizes.entries()) {
+      if (size === 0) continue
+      const guestCluster = firstCluster + cluster
+      const offset = place(start, size)
+      if (size === clusterBytes) tables.addPlain(guestCluster, offset)
+      else tables.addFrame(guestCluster, offset, size)
+      start += size
+    }
+    await chunkRecords.append(chunkRecord(index, digest))
+  }
+
   return {
     async add(index, { bytes, sizes, digest }) {
-      const firstCluster = index * clustersPerBatch
-      await tables.begin(firstCluster)
-      let start = 0
-      for (const [cluster, size] of sizes.entries()) {
-        if (size === 0) continue
-        const stored = bytes.subarray(start, start + size)
-        const guestCluster = firstCluster + cluster
-        if (size === clusterBytes) tables.addPlain(guestCluster, packer.addPlain(stored))
-        else tables.addFrame(guestCluster, packer.addFrame(stored), size)
-        start += size
-      }
-      await chunkRecords.append(chunkRecord(index, digest))
+      const outline = { index, sizes, digest }
+      await layOut(outline, (start, size) => packer.add(bytes.subarray(start, start + size)))
+      if (keepsOutline) outlines.push(batchRecord(outline))
       await packer.flush()
+    },
+    outline() {
+      const records = Buffer.concat(outlines)
+      outlines = []
+      return { records, staged: packer.staged() }
+    },
+    async resume({ records, staged }) {
+      for (const outline of readBatchRecords(records)) {
+        if (!outline) return false
+        await layOut(outline, (_, size) => packer.skip(size))
+        packer.skipFlush()
+      }
+      return packer.restore(staged)
     },
     async finish({ virtualSize, sourceSize }) {
       const dataSize = await packer.finish()

@@ -44,6 +44,8 @@ export interface CreateBlobOptions {
   readonly chunkDigests?: boolean
   /** `readAt` will be used. A registry on another machine then keeps the bytes here until `commit`. */
   readonly readBack?: boolean
+  /** An answer of `checkpoint`, of this or another process: goes on there. */
+  readonly resume?: string | undefined
   /** Called while `commit` moves bytes to another machine: how many so far, of how many. */
   readonly onPush?: (bytes: number, totalBytes: number) => void
 }
@@ -62,12 +64,20 @@ export interface BlobWriter {
    * than `length` at the end. Only with `readBack` or `reserveBytes`; also while `commit` runs.
    */
   readAt(offset: number, length: number): Promise<Uint8Array>
+  /**
+   * All that was written is durable; the answer is for `resume`. `undefined` where this registry
+   * keeps nothing of a blob that is not committed.
+   */
+  checkpoint(): Promise<string | undefined>
   /** Hashes what is not hashed yet; nothing may be written after it. */
   finish(): Promise<WrittenBlob>
   /** After `finish`: durable and readable in the repository by its digest, in one atomic step. */
   commit(): Promise<void>
-  /** Forgets the blob; safe after `commit` (then it does nothing) and more than once. */
-  abort(): Promise<void>
+  /**
+   * Forgets the blob; safe after `commit` (then it does nothing) and more than once. `keep`: what
+   * the last `checkpoint` covers stays for `resume`, until the store's limit for idle uploads.
+   */
+  abort(options?: { readonly keep?: boolean }): Promise<void>
 }
 
 export interface Blobs {
@@ -77,6 +87,7 @@ export interface Blobs {
     digest: Digest,
     options: { readonly range?: ByteRange | undefined; readonly signal: AbortSignal },
   ): AsyncIterable<Uint8Array>
+  /** Throws BLOB_UPLOAD_UNKNOWN where `resume` is of a blob that is gone or not like this one. */
   create(options: CreateBlobOptions): Promise<BlobWriter>
   /** Removes the blob from this repository; false where it was not there. */
   delete(digest: Digest): Promise<boolean>

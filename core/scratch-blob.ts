@@ -73,6 +73,7 @@ export async function createScratchBlob(
       await readFully(file, bytes, at)
       return bytes
     },
+    checkpoint: async () => undefined,
     async finish() {
       await using hash = hashPool.followFile(path, { start, chunkDigests })
       const result = await hash.finish(end)
@@ -86,7 +87,7 @@ export async function createScratchBlob(
       await send(finished)
       await forget()
     },
-    abort: forget,
+    abort: () => forget(),
   }
 }
 

@@ -100,6 +100,11 @@ export interface DataFile extends AsyncDisposable {
 export interface DataFiles {
   /** Creates an empty data object. */
   create(uuid: string): Promise<DataFile>
+  /**
+   * One that was left, of which `size` bytes are durable: what lies behind them is cut off.
+   * `undefined` where it has not so many.
+   */
+  open(uuid: string, size: number): Promise<DataFile | undefined>
 }
 
 /** Where a store keeps its bytes. */

@@ -54,25 +54,32 @@ function withFloor(
 }
 
 function filesWithFloor(files: DataFiles, requireFree: () => Promise<void>): DataFiles {
+  function withFloorBelow(file: DataFile): DataFile {
+    let sinceLook = 0
+    return {
+      async write(position, bytes) {
+        sinceLook += bytes.length
+        if (sinceLook >= lookEveryBytes) {
+          await requireFree()
+          sinceLook = 0
+        }
+        await file.write(position, bytes)
+      },
+      read: (position, buffer) => file.read(position, buffer),
+      sync: () => file.sync(),
+      follow: (options) => file.follow(options),
+      [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
+    }
+  }
   return {
-    async create(uuid): Promise<DataFile> {
+    async create(uuid) {
       await requireFree()
-      const file = await files.create(uuid)
-      let sinceLook = 0
-      return {
-        async write(position, bytes) {
-          sinceLook += bytes.length
-          if (sinceLook >= lookEveryBytes) {
-            await requireFree()
-            sinceLook = 0
-          }
-          await file.write(position, bytes)
-        },
-        read: (position, buffer) => file.read(position, buffer),
-        sync: () => file.sync(),
-        follow: (options) => file.follow(options),
-        [Symbol.asyncDispose]: () => file[Symbol.asyncDispose](),
-      }
+      return withFloorBelow(await files.create(uuid))
+    },
+    async open(uuid, size) {
+      await requireFree()
+      const file = await files.open(uuid, size)
+      return file && withFloorBelow(file)
     },
   }
 }

@@ -87,6 +87,8 @@ export const sessionRecord = z.object({
   algorithm: z.enum(['sha256', 'sha512']),
   checkpoint: checkpointRecord,
   blob: z.object({ digest, offset: size, size }).optional(),
+  /** Of an import that may go on after the death of its process. */
+  resumable: z.literal(true).optional(),
   writer: z.uuid(),
   rev,
   at: z.iso.datetime(),

@@ -98,6 +98,56 @@ describe('a blob writer', () => {
     expect(await filesIn(join(folder.path, 'v1'))).toEqual([])
   })
 
+  it.each([0, 4096])('goes on after a restart, with %d bytes of room before it', async (room) => {
+    await using folder = await createTempFolder()
+    const bytes = randomBytes(3_000_000)
+    const options = { signal, reserveBytes: room, chunkDigests: true }
+    let resume: string | undefined
+    for (const [start, end] of [
+      [0, 0],
+      [0, 1_000_000],
+      [1_000_000, 2_000_001],
+    ]) {
+      // Every start looks for what dead imports left.
+      await using store = await openStoreAt(folder.path)
+      const writer = await store.registry.repository('a').blobs.create({ ...options, resume })
+      await writer.write(bytes.subarray(start, end))
+      resume = await writer.checkpoint()
+      // What is written behind a checkpoint is lost.
+      await writer.write(randomBytes(500_000))
+      await writer.abort({ keep: true })
+    }
+    await using store = await openStoreAt(folder.path)
+    const { blobs } = store.registry.repository('a')
+    const writer = await blobs.create({ ...options, resume })
+    await writer.write(bytes.subarray(2_000_001))
+    const joint = Buffer.from(await writer.readAt(1_999_999, 4))
+    expect(joint.equals(bytes.subarray(1_999_999, 2_000_003))).toBe(true)
+    const { digest, chunkDigests } = await writer.finish()
+    await writer.commit()
+    expect(digest).toBe(digestOf(bytes))
+    expect(chunkDigests).toHaveLength(32)
+    expect(await blobs.stat(digest)).toEqual({ size: bytes.length })
+  })
+
+  it('goes on with nothing that is gone, of another repository or of another shape', async () => {
+    await using folder = await createTempFolder()
+    await using store = await openStoreAt(folder.path)
+    const { blobs } = store.registry.repository('a')
+    const writer = await blobs.create({ signal })
+    await writer.write(randomBytes(1000))
+    const resume = await writer.checkpoint()
+    await writer.abort({ keep: true })
+    const refused = { code: 'BLOB_UPLOAD_UNKNOWN' }
+    const other = store.registry.repository('b').blobs
+    await expect(other.create({ signal, resume })).rejects.toMatchObject(refused)
+    await expect(blobs.create({ signal, resume, reserveBytes: 1 })).rejects.toMatchObject(refused)
+    await expect(blobs.create({ signal, resume: '{}' })).rejects.toMatchObject(refused)
+    await (await blobs.create({ signal, resume })).abort()
+    await expect(blobs.create({ signal, resume })).rejects.toMatchObject(refused)
+    expect(await filesIn(join(folder.path, 'v1'))).toEqual([])
+  })
+
   it('stops with the reason of its signal', async () => {
     await using folder = await createTempFolder()
     await using store = await openStoreAt(folder.path)

@@ -159,6 +159,7 @@ function failing(storage: Storage): Storage {
   return {
     ...storage,
     files: {
+      ...files,
       async create(uuid) {
         const file = await files.create(uuid)
         return {

@@ -125,6 +125,16 @@ export function createFolderData(
       const path = pathOf(uuid)
       return wrap(path, await openForWrite(path))
     },
+    async open(uuid, size) {
+      const path = pathOf(uuid)
+      const file = await openForWrite(path)
+      if ((await file.stat()).size >= size) {
+        await file.truncate(size)
+        return wrap(path, file)
+      }
+      await file.close()
+      return undefined
+    },
   }
   return { data, files }
 }

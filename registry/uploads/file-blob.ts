@@ -1,29 +1,40 @@
+import { z } from 'zod'
 import { parseDigest } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { FileHash } from '../../core/hash-pool.ts'
 import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../../core/registry.ts'
-import type { DataFiles } from '../data-store.ts'
-import { begin, createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
+import type { DataFile, DataFiles } from '../data-store.ts'
+import {
+  begin,
+  createRoom,
+  keepAlive,
+  unknownUpload,
+  type OpenSession,
+  type SessionParts,
+  type Sessions,
+} from './sessions.ts'
 import { createSpool } from './spool.ts'
+
+interface FileBlobParts extends Pick<SessionParts, 'reservations'> {
+  readonly sessions: Sessions
+  readonly files: DataFiles
+}
 
 /** A blob written into its own file, also before what was written first, and read back from it. */
 export async function createFileBlob(
   name: string,
-  { signal, reserveBytes = 0, expectedBytes = 0, chunkDigests = false }: CreateBlobOptions,
-  {
-    sessions,
-    files,
-    reservations,
-  }: Pick<SessionParts, 'reservations'> & {
-    readonly sessions: Sessions
-    readonly files: DataFiles
-  },
+  options: CreateBlobOptions,
+  parts: FileBlobParts,
 ): Promise<BlobWriter> {
-  const session = await sessions.create({ repo: name, owner: 'import', algorithm: 'sha256' })
-  const room = createRoom(session, reservations)
-  const file = await begin(session, async () => {
-    await room.expect(expectedBytes)
-    return files.create(session.record.data)
+  const { signal, reserveBytes = 0, expectedBytes = 0, chunkDigests = false, resume } = options
+  const { session, file, end } =
+    resume === undefined
+      ? await create(name, reserveBytes, parts)
+      : await reopen(name, reserveBytes, resume, parts)
+  const room = createRoom(session, parts.reservations)
+  await begin(session, () => room.expect(expectedBytes)).catch(async (error: unknown) => {
+    await file[Symbol.asyncDispose]()
+    throw error
   })
   const alive = keepAlive(session)
   let hash: FileHash | undefined
@@ -39,10 +50,11 @@ export async function createFileBlob(
       },
       sync: () => file.sync(),
     },
-    { start: reserveBytes, onSync: () => async () => {} },
+    { start: end, onSync: () => async () => {} },
   )
   const startHash = (): FileHash => {
     const started = file.follow({ start: offset, chunkDigests })
+    started.advance(end)
     hash = started
     return started
   }
@@ -88,6 +100,11 @@ export async function createFileBlob(
       const got = await file.read(reserveBytes + at, buffer)
       return buffer.subarray(0, got)
     },
+    async checkpoint() {
+      await spool.sync()
+      if (!session.record.resumable) await session.save({ resumable: true })
+      return encodeToken({ id: session.id, reserveBytes, end: spool.end })
+    },
     async finish() {
       signal.throwIfAborted()
       await spool.flush()
@@ -122,11 +139,61 @@ export async function createFileBlob(
       await session.commit()
       await close()
     },
-    async abort() {
+    async abort({ keep = false } = {}) {
       if (ended) return
       await close()
+      if (keep && session.record.resumable) return
       // A commit that failed half-way is taken up by the sweep.
       if (session.record.state === 'open') await session.discard()
     },
+  }
+}
+
+interface Begun {
+  readonly session: OpenSession
+  readonly file: DataFile
+  /** Position in the file behind the last byte that is there. */
+  readonly end: number
+}
+
+async function create(
+  repo: string,
+  reserveBytes: number,
+  { sessions, files }: FileBlobParts,
+): Promise<Begun> {
+  const session = await sessions.create({ repo, owner: 'import', algorithm: 'sha256' })
+  const file = await begin(session, () => files.create(session.record.data))
+  return { session, file, end: reserveBytes }
+}
+
+async function reopen(
+  repo: string,
+  reserveBytes: number,
+  resume: string,
+  { sessions, files }: FileBlobParts,
+): Promise<Begun> {
+  const token = decodeToken(resume)
+  const session = token && (await sessions.open(token.id))
+  if (!token || !session?.record.resumable || session.record.state !== 'open')
+    throw unknownUpload(resume)
+  const isSame = session.record.repo === repo && token.reserveBytes === reserveBytes
+  if (!isSame) throw unknownUpload(resume)
+  await session.takeOver()
+  const file = await files.open(session.record.data, token.end)
+  if (!file) throw unknownUpload(resume)
+  return { session, file, end: token.end }
+}
+
+/** Where a blob goes on: its session, the room before its first byte, and its durable bytes. */
+const tokenSchema = z.object({ id: z.uuid(), reserveBytes: z.int(), end: z.int() })
+
+const encodeToken = (token: z.output<typeof tokenSchema>): string => JSON.stringify(token)
+
+function decodeToken(text: string): z.output<typeof tokenSchema> | undefined {
+  try {
+    return tokenSchema.parse(JSON.parse(text))
+  } catch {
+    // What follows says that there is no such upload.
+    return undefined
   }
 }

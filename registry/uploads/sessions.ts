@@ -9,7 +9,9 @@ import { createSerial } from '../../core/serial.ts'
 import { readVersioned, swap, type Versioned } from '../versioned.ts'
 
 /** What of a session changes while bytes come. */
-export type SessionChange = Partial<Pick<Session, 'algorithm' | 'checkpoint' | 'state' | 'blob'>>
+export type SessionChange = Partial<
+  Pick<Session, 'algorithm' | 'checkpoint' | 'state' | 'blob' | 'resumable'>
+>
 
 /** The record of one blob on its way, and the version of it that this process knows. */
 export interface OpenSession {

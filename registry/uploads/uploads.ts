@@ -26,9 +26,10 @@ export interface Uploads {
   /** Client sessions that this process works on, or did in the last minute. */
   readonly openCount: number
   /**
-   * Removes client sessions idle for longer than the store's limit, and those of imports that
-   * nobody works on any more: idle for an hour or, with `importsAreDead`, all. What is verified
-   * becomes a blob instead. Walks the sessions only, never the store.
+   * Removes sessions of clients and of imports that can go on, idle for longer than the store's
+   * limit, and those of other imports that nobody works on any more: idle for an hour or, with
+   * `importsAreDead`, all. What is verified becomes a blob instead. Walks the sessions only, never
+   * the store.
    */
   sweep(options: { readonly importsAreDead: boolean }): Promise<void>
   /** Waits for the requests at work; the sessions stay for the next start. */
@@ -75,7 +76,7 @@ export function createUploads(options: UploadsOptions): Uploads {
   function isAbandoned({ record }: OpenSession, importsAreDead: boolean): boolean {
     if (record.state === 'ended') return true
     const idleMs = Date.now() - Date.parse(record.at)
-    if (record.owner === 'client') return idleMs > idleLimitMs
+    if (record.owner === 'client' || record.resumable) return idleMs > idleLimitMs
     return importsAreDead || idleMs > importIdleLimitMs
   }
 

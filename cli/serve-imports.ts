@@ -1,6 +1,7 @@
 import type { Log } from '../core/log.ts'
 import type { Registry } from '../core/registry.ts'
 import { sourceRetryDelaysMs } from '../importer/sources/http-source.ts'
+import { checkpointEveryBytes, keepCheckpoints } from '../importer/checkpoint-store.ts'
 import { createImportLog } from '../importer/import-log.ts'
 import { openImportQueue, type ImportQueueDeps } from '../importer/import-queue.ts'
 import type { Imports } from '../importer/imports.ts'
@@ -10,7 +11,10 @@ import type { Store } from '../registry/store.ts'
 
 const beatEveryMs = 5000
 
-type Deps = Omit<ImportQueueDeps, 'records' | 'runner' | 'retryDelaysMs' | 'registry'> & {
+type Deps = Omit<
+  ImportQueueDeps,
+  'records' | 'runner' | 'retryDelaysMs' | 'registry' | 'keeperOf'
+> & {
   readonly store: Pick<Store, 'objects' | 'isOwned'> & { readonly registry: Registry }
   readonly log: Log
 }
@@ -23,7 +27,16 @@ export async function openImports({
 }: Deps): Promise<Imports & AsyncDisposable> {
   const { objects, registry } = store
   const records = createImportLog(objects, log)
-  const deps = { ...rest, registry, log, records, retryDelaysMs: sourceRetryDelaysMs }
+  const kept = { objects, registry, log, everyBytes: checkpointEveryBytes }
+  const deps = {
+    ...rest,
+    registry,
+    log,
+    records,
+    retryDelaysMs: sourceRetryDelaysMs,
+    keeperOf: (wanted: { readonly id: string; readonly name: string }) =>
+      keepCheckpoints(wanted, kept),
+  }
   if (store.isOwned) return openImportQueue(deps)
   const runners = createRunners(objects)
   const queue = await openImportQueue({ ...deps, runner: runners.id })

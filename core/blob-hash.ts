@@ -1,7 +1,6 @@
 import { createHash } from 'node:crypto'
-import type { DigestAlgorithm } from './digest.ts'
-import { chunkBytes, type HashAlgorithm, type HashOptions, type HashResult } from './hash-pool.ts'
-import { createResumableHash } from './resumable-hash.ts'
+import { chunkBytes, type HashOptions, type HashResult } from './hash-pool.ts'
+import { createResumableHash, type HashAlgorithm } from './resumable-hash.ts'
 
 /** The digest of a run of bytes and, where asked for, of every 4 MiB of it. */
 export interface BlobHash {
@@ -22,7 +21,7 @@ export interface BlobHash {
 }
 
 export interface SharedHash {
-  readonly algorithm: DigestAlgorithm
+  readonly algorithm: HashAlgorithm
   readonly context: SharedArrayBuffer
 }
 
@@ -62,10 +61,8 @@ interface AnyHash {
 function createAnyHash(algorithm: HashAlgorithm, from?: undefined): AnyHash
 function createAnyHash(algorithm: HashAlgorithm, from?: string): AnyHash | undefined
 function createAnyHash(algorithm: HashAlgorithm, from?: string): AnyHash | undefined {
-  if (algorithm === 'sha256' || algorithm === 'sha512') {
-    const resumable = createResumableHash(algorithm, from)
-    if (resumable) return { ...resumable, shared: { algorithm, context: resumable.context } }
-  }
+  const resumable = createResumableHash(algorithm, from)
+  if (resumable) return { ...resumable, shared: { algorithm, context: resumable.context } }
   if (from !== undefined) return undefined
   const hash = createHash(algorithm)
   return {

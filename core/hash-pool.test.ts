@@ -148,6 +148,24 @@ test('a job that is given up ends with a failure and leaves the others alone', a
   expect((await kept.finish()).hex).toBe(sha256(Buffer.from('abc')))
 })
 
+test.each(['md5', 'sha1', 'sha256', 'sha512'] as const)(
+  '%s goes on in another pool',
+  async (algorithm) => {
+    const bytes = randomBytes(3_000_000)
+    using first = pool.hashStream({ algorithm })
+    await first.write(bytes.subarray(0, 1_234_567))
+    const from = await first.save()
+    await first.write(bytes.subarray(0, 10))
+    await using other = createHashPool({ threads: 1 })
+    using second = other.hashStream({ algorithm, from })
+    await second.write(bytes.subarray(1_234_567))
+    expect((await second.finish()).hex).toBe(createHash(algorithm).update(bytes).digest('hex'))
+    using wrong = other.hashStream({ algorithm, from: 'no state' })
+    await expect(wrong.finish()).rejects.toThrow('cannot go on')
+    expect(await wrong.save()).toBeUndefined()
+  },
+)
+
 test('a file that is given up is closed, however much was to be hashed', async () => {
   const path = join(folder.path, 'given-up')
   await writeFile(path, Buffer.alloc(64 * 1024 * 1024))

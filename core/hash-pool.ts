@@ -1,17 +1,18 @@
 import { availableParallelism } from 'node:os'
 import { Worker } from 'node:worker_threads'
+import type { HashAlgorithm } from './resumable-hash.ts'
 import { workerUrl } from './worker-url.ts'
 
 /** Bytes covered by one chunk digest (`docs/stored-image.md`). */
 export const chunkBytes = 4 * 1024 * 1024
 
-export type HashAlgorithm = 'md5' | 'sha1' | 'sha256' | 'sha512'
-
 export interface HashOptions {
   /** Default sha256. */
   readonly algorithm?: HashAlgorithm
-  /** Also hash every 4 MiB. */
+  /** Also hash every 4 MiB; only without `from`. */
   readonly chunkDigests?: boolean
+  /** A saved state to go on from. */
+  readonly from?: string | undefined
 }
 
 export interface HashResult {
@@ -37,6 +38,8 @@ export interface FileHash extends AsyncDisposable {
 export interface StreamHash extends Disposable {
   /** Takes a copy of `chunk`; waits while more than a few MiB are not hashed yet. */
   write(chunk: Uint8Array): Promise<void>
+  /** The state after all that was written, for `from`; `undefined` where this platform has none. */
+  save(): Promise<string | undefined>
   finish(): Promise<HashResult>
 }
 
@@ -50,11 +53,13 @@ export type HashRequest =
   | { type: 'open'; id: number; path?: string; start: number; options: HashOptions }
   | { type: 'advance'; id: number; end: number }
   | { type: 'write'; id: number; bytes: Uint8Array }
+  | { type: 'save'; id: number }
   | { type: 'finish'; id: number; end: number }
   | { type: 'close'; id: number }
 
 export type HashReply =
   | { type: 'wrote'; id: number }
+  | { type: 'saved'; id: number; state: string | undefined }
   | { type: 'finished'; id: number; result: HashResult }
   | { type: 'failed'; id: number; error: unknown }
   | { type: 'closed'; id: number }
@@ -62,6 +67,7 @@ export type HashReply =
 interface Job {
   readonly worker: Worker
   wrote(): void
+  saved(state: string | undefined): void
   settle(outcome: HashReply & { type: 'finished' | 'failed' | 'closed' }): void
 }
 
@@ -90,6 +96,7 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
     worker.on('message', (reply: HashReply) => {
       const job = jobs.get(reply.id)
       if (reply.type === 'wrote') job?.wrote()
+      else if (reply.type === 'saved') job?.saved(reply.state)
       else job?.settle(reply)
     })
     worker.on('error', (error) => fail(worker, error))
@@ -116,12 +123,14 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
     const ended = Promise.withResolvers<void>()
     let unhashed = 0
     let wake: (() => void) | undefined
+    let saving = Promise.withResolvers<string | undefined>()
     const job: Job = {
       worker,
       wrote() {
         unhashed--
         wake?.()
       },
+      saved: (state) => saving.resolve(state),
       settle(outcome) {
         if (!jobs.delete(id)) return
         if (![...jobs.values()].some((other) => other.worker === worker)) worker.unref()
@@ -129,6 +138,7 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
         else
           reject(outcome.type === 'failed' ? outcome.error : new Error('the digest was given up'))
         ended.resolve()
+        saving.resolve(undefined)
         wake?.()
       },
     }
@@ -151,6 +161,12 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
         post({ type: 'finish', id, end })
         return promise
       },
+      save(): Promise<string | undefined> {
+        saving = Promise.withResolvers()
+        if (jobs.has(id)) post({ type: 'save', id })
+        else saving.resolve(undefined)
+        return saving.promise
+      },
       giveUp(): Promise<void> {
         if (jobs.has(id)) post({ type: 'close', id })
         return ended.promise
@@ -167,6 +183,7 @@ export function createHashPool({ threads = Math.min(4, availableParallelism()) }
       const hash = open(undefined, 0, options)
       return {
         write: hash.write,
+        save: hash.save,
         finish: () => hash.finish(0),
         [Symbol.dispose]: () => void hash.giveUp(),
       }

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync } from 'node:fs'
 import { parentPort } from 'node:worker_threads'
 import { createBlobHash, type BlobHash } from './blob-hash.ts'
-import type { HashReply, HashRequest } from './hash-pool.ts'
+import type { HashOptions, HashReply, HashRequest } from './hash-pool.ts'
 
 interface Stream {
   readonly fd: number | undefined
@@ -63,11 +63,17 @@ function attempt(id: number, action: () => void): void {
 function open(request: HashRequest & { type: 'open' }): void {
   streams.set(request.id, {
     fd: request.path === undefined ? undefined : openSync(request.path, 'r'),
-    hash: createBlobHash(request.options),
+    hash: openHash(request.options),
     position: request.start,
     end: request.start,
     finishing: false,
   })
+}
+
+function openHash(options: HashOptions): BlobHash {
+  const hash = createBlobHash(options, options.from)
+  if (!hash) throw new Error('this platform cannot go on with a saved digest')
+  return hash
 }
 
 parentPort?.on('message', (request: HashRequest) => {
@@ -82,6 +88,8 @@ parentPort?.on('message', (request: HashRequest) => {
       stream.hash.update(request.bytes)
       reply({ type: 'wrote', id: request.id })
       break
+    case 'save':
+      return reply({ type: 'saved', id: request.id, state: stream.hash.save() })
     case 'finish':
       stream.end = Math.max(stream.end, request.end)
       stream.finishing = true

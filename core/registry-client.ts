@@ -77,6 +77,7 @@ function remoteBlobs(root: string, deps: RegistryClientDeps): Blobs {
         )
       }
     },
+    forget: async () => {},
     create: (options) => createRemoteBlob(root, options, deps),
     async delete(digest) {
       const response = await http.send(at(digest), { method: 'DELETE', accept: [202, 404] })

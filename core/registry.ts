@@ -89,6 +89,8 @@ export interface Blobs {
   ): AsyncIterable<Uint8Array>
   /** Throws BLOB_UPLOAD_UNKNOWN where `resume` is of a blob that is gone or not like this one. */
   create(options: CreateBlobOptions): Promise<BlobWriter>
+  /** Removes what a `checkpoint` keeps of a blob that is not committed; nothing where it is gone. */
+  forget(resume: string): Promise<void>
   /** Removes the blob from this repository; false where it was not there. */
   delete(digest: Digest): Promise<boolean>
 }

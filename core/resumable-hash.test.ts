@@ -1,12 +1,11 @@
 import { createHash, randomBytes } from 'node:crypto'
 import * as fc from 'fast-check'
 import { expect, test } from 'vitest'
-import type { DigestAlgorithm } from './digest.ts'
-import { createResumableHash, type ResumableHash } from './resumable-hash.ts'
+import { createResumableHash, type HashAlgorithm, type ResumableHash } from './resumable-hash.ts'
 
-const algorithms = fc.constantFrom<DigestAlgorithm>('sha256', 'sha512')
+const algorithms = fc.constantFrom<HashAlgorithm>('md5', 'sha1', 'sha256', 'sha512')
 
-function open(algorithm: DigestAlgorithm, from?: string): ResumableHash {
+function open(algorithm: HashAlgorithm, from?: string): ResumableHash {
   const hash = createResumableHash(algorithm, from)
   if (!hash) throw new Error(`no ${algorithm} of this node passes its self-test`)
   return hash
@@ -61,8 +60,13 @@ test('the state is the one that the standard defines, whatever the machine', () 
 })
 
 test('the length goes beyond what 32 bits of bits can count', () => {
-  for (const algorithm of ['sha256', 'sha512'] as const) {
-    const words = 'a5'.repeat(algorithm === 'sha256' ? 32 : 64)
+  for (const [algorithm, size] of [
+    ['md5', 16],
+    ['sha1', 20],
+    ['sha256', 32],
+    ['sha512', 64],
+  ] as const) {
+    const words = 'a5'.repeat(size)
     for (const bytes of [2 ** 29 - 128, 2 ** 29, 2 ** 32, 3 * 2 ** 40]) {
       const state = `${algorithm}:${bytes}:${words}:`
       const hash = open(algorithm, state)

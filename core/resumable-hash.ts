@@ -1,6 +1,5 @@
 import { createHash } from 'node:crypto'
 import koffi from 'koffi'
-import type { DigestAlgorithm } from './digest.ts'
 
 /** A digest on its way that can be put away as text and taken up by another process. */
 export interface ResumableHash {
@@ -21,18 +20,23 @@ export interface ResumableHash {
   readonly context: SharedArrayBuffer
 }
 
-/** OpenSSL's `SHA256_CTX` and `SHA512_CTX`, which have not changed since version 0.9.8. */
+export type HashAlgorithm = 'md5' | 'sha1' | 'sha256' | 'sha512'
+
+/** OpenSSL's `MD5_CTX`, `SHA_CTX`, `SHA256_CTX` and `SHA512_CTX`, as they are since version 0.9.8. */
 interface Layout {
+  /** Chaining words. */
+  readonly words: 4 | 5 | 8
   readonly wordBytes: 4 | 8
   readonly blockBytes: 64 | 128
-  readonly functions: 'SHA256' | 'SHA512'
+  readonly functions: 'MD5' | 'SHA1' | 'SHA256' | 'SHA512'
 }
 
-const layouts: Record<DigestAlgorithm, Layout> = {
-  sha256: { wordBytes: 4, blockBytes: 64, functions: 'SHA256' },
-  sha512: { wordBytes: 8, blockBytes: 128, functions: 'SHA512' },
+const layouts: Record<HashAlgorithm, Layout> = {
+  md5: { words: 4, wordBytes: 4, blockBytes: 64, functions: 'MD5' },
+  sha1: { words: 5, wordBytes: 4, blockBytes: 64, functions: 'SHA1' },
+  sha256: { words: 8, wordBytes: 4, blockBytes: 64, functions: 'SHA256' },
+  sha512: { words: 8, wordBytes: 8, blockBytes: 128, functions: 'SHA512' },
 }
-const words = 8
 
 type Update = ((context: Uint8Array, bytes: Uint8Array, size: number) => unknown) & {
   async(
@@ -54,7 +58,7 @@ interface Native {
 const asideBytes = 64 * 1024
 /** What the thread pool works on; a pointer to it keeps nothing from being collected. */
 const atWork = new Set<readonly Uint8Array[]>()
-const natives = new Map<DigestAlgorithm, Native | undefined>()
+const natives = new Map<HashAlgorithm, Native | undefined>()
 
 /**
  * A hash of nothing, or of what `from` stands for, as fast as node:crypto: the functions are those
@@ -62,7 +66,7 @@ const natives = new Map<DigestAlgorithm, Native | undefined>()
  * agree with node:crypto, or `from` is not a state of `algorithm`. `docs/decisions/013-hash-state.md`
  */
 export function createResumableHash(
-  algorithm: DigestAlgorithm,
+  algorithm: HashAlgorithm,
   from?: string,
 ): ResumableHash | undefined {
   const native = nativeOf(algorithm)
@@ -74,7 +78,7 @@ export function createResumableHash(
  * Throws where `createResumableHash` answers `undefined`.
  */
 export function updateContext(
-  algorithm: DigestAlgorithm,
+  algorithm: HashAlgorithm,
   context: SharedArrayBuffer,
   bytes: Uint8Array,
 ): void {
@@ -83,13 +87,13 @@ export function updateContext(
   native.update(new Uint8Array(context), bytes, bytes.length)
 }
 
-function nativeOf(algorithm: DigestAlgorithm): Native | undefined {
+function nativeOf(algorithm: HashAlgorithm): Native | undefined {
   if (!natives.has(algorithm)) natives.set(algorithm, loadTested(algorithm))
   return natives.get(algorithm)
 }
 
 function createNativeHash(
-  algorithm: DigestAlgorithm,
+  algorithm: HashAlgorithm,
   native: Native,
   from: string | undefined,
 ): ResumableHash | undefined {
@@ -115,7 +119,7 @@ function createNativeHash(
     },
     save: () => context.save(algorithm),
     digest() {
-      const digest = Buffer.alloc(words * native.layout.wordBytes)
+      const digest = Buffer.alloc(native.layout.words * native.layout.wordBytes)
       native.final(digest, context.memory)
       return digest.toString('hex')
     },
@@ -124,7 +128,7 @@ function createNativeHash(
 
 /** The struct: words, length in bits (low and high half), block, bytes in the block, digest length. */
 function createContext(native: Native) {
-  const { wordBytes, blockBytes } = native.layout
+  const { words, wordBytes, blockBytes } = native.layout
   const blockAt = (words + 2) * wordBytes
   const shared = new SharedArrayBuffer(blockAt + blockBytes + 8)
   const memory = Buffer.from(shared)
@@ -145,7 +149,7 @@ function createContext(native: Native) {
   return {
     shared,
     memory,
-    save(algorithm: DigestAlgorithm): string {
+    save(algorithm: HashAlgorithm): string {
       const hex = Array.from({ length: words }, (_, index) =>
         word(index)
           .toString(16)
@@ -156,7 +160,7 @@ function createContext(native: Native) {
       return `${algorithm}:${bytes}:${hex.join('')}:${block.toString('base64')}`
     },
     /** False where it is not such a state; the context is then of no use. */
-    load(algorithm: DigestAlgorithm, state: string): boolean {
+    load(algorithm: HashAlgorithm, state: string): boolean {
       const [name, count = '', hex = '', base64 = ''] = state.split(':')
       if (name !== algorithm || !/^\d{1,16}$/.test(count) || !/^[0-9a-f]+$/.test(hex)) return false
       const block = Buffer.from(base64, 'base64')
@@ -176,7 +180,7 @@ function createContext(native: Native) {
 }
 
 /** `undefined` where the functions are missing or do not agree with node:crypto. */
-function loadTested(algorithm: DigestAlgorithm): Native | undefined {
+function loadTested(algorithm: HashAlgorithm): Native | undefined {
   try {
     const native = load(layouts[algorithm])
     return passesSelfTest(algorithm, native) ? native : undefined
@@ -198,7 +202,7 @@ function load(layout: Layout): Native {
 }
 
 /** Lengths around a block and its padding, put away and taken up again in the middle. */
-function passesSelfTest(algorithm: DigestAlgorithm, native: Native): boolean {
+function passesSelfTest(algorithm: HashAlgorithm, native: Native): boolean {
   const sample = Buffer.from(Array.from({ length: 1000 }, (_, at) => (at * 167 + 13) & 0xff))
   return [0, 1, 55, 63, 64, 111, 127, 128, 129, 300, 999].every((split) => {
     const first = createNativeHash(algorithm, native, undefined)

@@ -61,6 +61,16 @@ export async function* inPieces(body: Bytes, size: number): AsyncGenerator<Uint8
   if (filled > 0) yield piece.subarray(0, filled)
 }
 
+/** The same bytes without the first `bytes` of them. */
+export async function* skipping(body: Bytes, bytes: number): AsyncGenerator<Uint8Array, void> {
+  let left = bytes
+  for await (const chunk of body) {
+    const part = chunk.subarray(left)
+    left -= chunk.length - part.length
+    if (part.length > 0) yield part
+  }
+}
+
 /** Calls `observe` with every chunk on its way through. */
 export async function* observed(
   body: Bytes,

@@ -11,6 +11,7 @@ export interface Unpacked {
   readonly body: AsyncGenerator<Uint8Array, void>
   /** Bytes that `body` will give, where the appliance says so. */
   readonly length: number | undefined
+  readonly isAppliance: boolean
 }
 
 const mostManifestBytes = 1024 * 1024
@@ -28,7 +29,7 @@ export async function unpackAppliance(
   const { head, rest } = await peek(plain, tarHeadBytes)
   // The descriptor comes first: so it is an appliance and not a disk that begins like a tar.
   if (!isTarHead(head) || !/^[^\0]*\.ovf(?:\0|$)/i.test(nameIn(head))) {
-    return { body: rest, length: undefined }
+    return { body: rest, length: undefined, isAppliance: false }
   }
   const disks = disksOf(rest, deps)
   const disk = await onlyFile(disks, (first, second) =>
@@ -50,7 +51,8 @@ export async function unpackAppliance(
       await disks.return()
     }
   }
-  return { body: body(), length: inner.wrappings.length === 0 ? disk.size : undefined }
+  const length = inner.wrappings.length === 0 ? disk.size : undefined
+  return { body: body(), length, isAppliance: true }
 }
 
 const nameIn = (head: Uint8Array): string => Buffer.from(head.subarray(0, 100)).toString('latin1')

@@ -1,10 +1,8 @@
 import { CodedError, toCodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
-import { retried } from '../core/retry.ts'
 import { createSerial } from '../core/serial.ts'
-import type { AddressPolicy } from './sources/address-policy.ts'
+import { attemptImport, type AttemptDeps } from './attempts.ts'
 import type { ImportLog } from './import-log.ts'
-import type { ImportedImage } from './import-request.ts'
 import {
   checkNewImport,
   imageOf,
@@ -19,21 +17,17 @@ import { parseSourceAddress } from './sources/source-address.ts'
 import { createImportTracker, type ImportTracker } from './import-tracker.ts'
 import { selectImports, type ImportQueue } from './imports.ts'
 import { assertTagFree } from './image-push.ts'
-import { importImage, type PipelineDeps } from './pipeline.ts'
 import type { ImportMetrics } from './metrics.ts'
 
-export interface ImportQueueDeps extends PipelineDeps {
+export interface ImportQueueDeps extends AttemptDeps {
   readonly records: ImportLog
   readonly log: Log
   readonly metrics: ImportMetrics
-  readonly policy: AddressPolicy
   /** Imports that run at a time. */
   readonly maxRunning: number
   /** Imports that wait; each keeps its record in memory and in the store. */
   readonly maxWaiting: number
   readonly retentionMs: number
-  /** Waits before the next try after a failure of the source that may pass. */
-  readonly retryDelaysMs: readonly number[]
   /** This process, where several share the records: it then begins with none of them. */
   readonly runner?: string
 }
@@ -47,7 +41,7 @@ const mostAttempts = 10
 const hourMs = 60 * 60 * 1000
 
 /**
- * The imports of this process. Those that a killed process left unfinished start again. Disposing
+ * The imports of this process. Those that a killed process left unfinished go on. Disposing
  * it stops what runs and leaves it to the next start.
  */
 export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueue> {
@@ -100,6 +94,13 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   async function settle(id: string, change: Partial<ImportRecord>): Promise<ImportRecord> {
     const record = await keep(id, { ...change, finishedAt: new Date().toISOString() })
     deps.metrics.finished(record)
+    // Where this fails it is done once more when the record goes.
+    await deps
+      .keeperOf(record)
+      .forget()
+      .catch((error: unknown) => {
+        deps.log.warn({ import: id, err: error }, 'cannot remove what was kept of an import')
+      })
     return record
   }
 
@@ -124,7 +125,12 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     tracker.change({ state: 'running', startedAt: new Date().toISOString() })
     log.info({ image: `${stored.request.name}:${stored.request.tag}` }, 'import started')
     try {
-      const imported = await attempts(stored, tracker, signal, log)
+      const imported = await attemptImport(stored, deps, {
+        signal,
+        log,
+        report: tracker.report,
+        onStart: async () => void (await keep(id, { attempts: tracker.record.attempts + 1 })),
+      })
       const image = imageOf(imported, startedMs)
       await settle(id, { state: 'succeeded', image })
       log.info(image, 'import succeeded')
@@ -139,33 +145,6 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       log.warn({ code, reason: message, err: error.cause }, 'import failed')
       await settle(id, { state: 'failed', error: { code, message, retryable } })
     }
-  }
-
-  async function attempts(
-    stored: StoredImport,
-    tracker: ImportTracker,
-    signal: AbortSignal,
-    log: Log,
-  ): Promise<ImportedImage> {
-    const { retryDelaysMs } = deps
-    const { request } = stored
-    const wanted = {
-      ...request,
-      openSource: (opening: AbortSignal) =>
-        parseSourceAddress(request.source).open({ ...deps, ...request, signal: opening }),
-    }
-    const attempt = async (): Promise<ImportedImage> => {
-      await keep(tracker.record.id, { attempts: tracker.record.attempts + 1 })
-      return importImage(wanted, deps, { signal, report: tracker.report })
-    }
-    const shouldRetry = (error: unknown): boolean => {
-      signal.throwIfAborted()
-      // Only a cut transfer is worth a new start: what could be resumed was tried by the source.
-      const isCut = error instanceof CodedError && error.code === 'SOURCE_TRUNCATED'
-      if (isCut) log.warn({ reason: error.message }, 'transfer was cut, starting again')
-      return isCut
-    }
-    return retried(attempt, { delaysMs: retryDelaysMs, signal, shouldRetry })
   }
 
   async function create(
@@ -221,6 +200,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   async function forgetOld(): Promise<void> {
     for (const [id, { tracker }] of imports) {
       if (!finishedBefore(tracker.record, keptSince())) continue
+      await deps.keeperOf(tracker.record).forget()
       await deps.records.remove(id)
       imports.delete(id)
     }

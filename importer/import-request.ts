@@ -1,13 +1,14 @@
 import type { Digest } from '../core/digest.ts'
 import type { DiskFormat } from '../core/disk-format.ts'
 import type { Checksums } from './checksums.ts'
+import type { CheckpointKeeper } from './import-checkpoint.ts'
 import type { StoreMode } from './plan.ts'
-import type { Source } from './sources/source.ts'
+import type { Source, SourcePlace } from './sources/source.ts'
 
 /** What one run of the pipeline is asked for. */
 export interface ImportRequest {
   /** Opened by the pipeline and closed by it. */
-  readonly openSource: (signal: AbortSignal) => Promise<Source>
+  readonly openSource: (signal: AbortSignal, from: SourcePlace | undefined) => Promise<Source>
   readonly name: string
   readonly tag: string
   /** Move the tag where it already points to another image; false: TAG_EXISTS. */
@@ -16,6 +17,8 @@ export interface ImportRequest {
   readonly checksums: Checksums
   /** What the disk is for, and which one of a container image for several. */
   readonly architecture: string
+  /** Where it keeps how far it is, to go on there in a later run. */
+  readonly keeper?: CheckpointKeeper
 }
 
 /** What was imported; sizes in bytes. */

@@ -1,7 +1,10 @@
 import type { Blobs, BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
 import { fileOffset, tarEnd, tarHead } from './layer-tar.ts'
 
-export interface LayerOptions extends Pick<CreateBlobOptions, 'signal' | 'onPush' | 'readBack'> {
+export interface LayerOptions extends Pick<
+  CreateBlobOptions,
+  'signal' | 'onPush' | 'readBack' | 'resume'
+> {
   readonly fileName: string
   /** Bytes of the disk file, where known before it is written; the layer is then hashed on the way. */
   readonly fileSize: number | undefined
@@ -9,12 +12,17 @@ export interface LayerOptions extends Pick<CreateBlobOptions, 'signal' | 'onPush
   readonly metadataBound: number
 }
 
-/** A layer with one disk file on its way into a repository; disposing it forgets what is not committed. */
+/**
+ * A layer with one disk file on its way into a repository; disposing it forgets what is not
+ * committed, but for what a checkpoint covers.
+ */
 export interface LayerWriter extends AsyncDisposable {
   /** Appends to the disk file (after its metadata, where there is some). */
   write(chunk: Uint8Array): Promise<void>
   /** Bytes of the disk file counted from the first `write`. */
   readAt(offset: number, length: number): Promise<Uint8Array>
+  /** All that was written is durable: for `resume`, where the registry can. @see BlobWriter */
+  checkpoint(): Promise<string | undefined>
   /** Completes the archive: `metadata`, if any, becomes the start of the file. */
   finish(file: {
     readonly size: number
@@ -36,10 +44,11 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
     reserveBytes: headFirst ? 0 : fileOffset + metadataBound,
     expectedBytes: headFirst ? layerSize(fileSize) : undefined,
   })
-  if (headFirst) await blob.write(tarHead(fileName, fileSize))
+  if (headFirst && options.resume === undefined) await blob.write(tarHead(fileName, fileSize))
   return {
     write: (chunk) => blob.write(chunk),
     readAt: (offset, length) => blob.readAt(headFirst ? fileOffset + offset : offset, length),
+    checkpoint: () => blob.checkpoint(),
     async finish({ size, metadata }) {
       await blob.write(tarEnd(size))
       if (!headFirst) {
@@ -52,6 +61,6 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
       return blob.finish()
     },
     commit: () => blob.commit(),
-    [Symbol.asyncDispose]: () => blob.abort(),
+    [Symbol.asyncDispose]: () => blob.abort({ keep: true }),
   }
 }

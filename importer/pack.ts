@@ -1,9 +1,10 @@
 import type { Digest } from '../core/digest.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Repository, WrittenBlob } from '../core/registry.ts'
-import { createTail, observed, type Bytes } from '../core/streams.ts'
+import { createTail, observed, skipping, type Bytes } from '../core/streams.ts'
 import type { ClusterPool } from '../converter/cluster-pool.ts'
 import { checkEnd, tailBytes, type Detected } from '../converter/detect.ts'
+import type { EncoderState } from '../converter/encoder-state.ts'
 import { checkQcow2Complete } from '../converter/qcow2-check.ts'
 import { readDisk } from '../converter/disk-reader.ts'
 import { withoutVhdFooter } from '../converter/formats/vhd-fixed.ts'
@@ -17,8 +18,10 @@ import type { Progress } from './progress.ts'
 /** A disk on its way: decompressed and looked at, not yet read. */
 export interface IncomingDisk {
   readonly body: Bytes
+  /** Bytes of the disk before `body`: an earlier run has seen them. */
+  readonly start: number
   readonly head: Uint8Array
-  /** Bytes of `body`, where known. */
+  /** Bytes of the disk, where known. */
   readonly length: number | undefined
   readonly detected: Detected
 }
@@ -37,6 +40,25 @@ export interface PackedDisk extends AsyncDisposable {
   readonly encoder: string | undefined
 }
 
+/** How far a layer is. */
+export interface PackState {
+  /** Bytes of the disk that are in it. */
+  readonly position: number
+  /** Of its `checkpoint`. */
+  readonly layer: string
+  /** Where it is encoded. */
+  readonly encoder: Omit<EncoderState, 'position'> | undefined
+  /** `encoderVersion` of the run: another one does not go on with it. */
+  readonly version: string
+}
+
+export interface PackKeeper {
+  /** Bytes of the disk between two calls. */
+  readonly everyBytes: number
+  /** The encoder's records are those since the last call. */
+  save(state: PackState): Promise<void>
+}
+
 export interface PackDeps {
   readonly repository: Repository
   readonly clusterPool: ClusterPool
@@ -44,6 +66,9 @@ export interface PackDeps {
   readonly maxVirtualSize: number
   readonly signal: AbortSignal
   readonly progress: Progress
+  /** What an earlier run has left of this very disk; its position lies `tailBytes` behind the start. */
+  readonly past: PackState | undefined
+  readonly keeper: PackKeeper | undefined
 }
 
 /** Writes the disk into a layer of the repository as `plan` says, and proves that it is whole. */
@@ -61,6 +86,7 @@ export async function packDisk(
       fileSize: isCopy ? disk.length : undefined,
       metadataBound: isCopy ? 0 : metadataBound(mostVirtualBytes(disk, deps)),
       readBack: isCopy && disk.detected.format === 'qcow2',
+      resume: deps.past?.layer,
       signal: deps.signal,
       onPush: deps.progress.pushed,
     }),
@@ -82,18 +108,21 @@ type PackedFile = Pick<
 
 /** The bytes as they come. */
 async function copy(
-  { body, head, detected }: IncomingDisk,
+  { body, start, head, detected }: IncomingDisk,
   layer: LayerWriter,
-  { maxVirtualSize, signal, progress }: PackDeps,
+  { maxVirtualSize, signal, progress, past, keeper }: PackDeps,
 ): Promise<PackedFile> {
   const tail = createTail(tailBytes)
-  let size = 0
-  for await (const chunk of body) {
+  let size = past?.position ?? 0
+  let saved = size
+  for await (const chunk of skipping(observed(body, tail.push), size - start)) {
     await layer.write(chunk)
-    tail.push(chunk)
     size += chunk.length
     // A file may be a little larger than its disk: tables, headers, padding.
     assertVirtualSize(size - maxVirtualSize / 16, maxVirtualSize)
+    if (!keeper || size - saved < keeper.everyBytes) continue
+    saved = size
+    await keep(layer, keeper, { position: size, encoder: undefined })
   }
   checkEnd(detected, { head, tail: tail.bytes(), length: size })
   if (detected.format === 'qcow2') {
@@ -122,10 +151,10 @@ function mostVirtualBytes(
 
 /** Any disk as our qcow2. */
 async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): Promise<PackedFile> {
-  const { body, head, detected } = disk
-  const { clusterPool, scratchFolder, maxVirtualSize, signal, progress } = deps
+  const { body, start, head, detected } = disk
+  const { clusterPool, scratchFolder, maxVirtualSize, signal, progress, past, keeper } = deps
   const tail = createTail(tailBytes)
-  let diskSize = 0
+  let diskSize = start
   let isFixedVhd = false
   const file = observed(body, (chunk) => (diskSize += chunk.length))
   const options = {
@@ -139,11 +168,21 @@ async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): P
   await using encoded =
     format === 'raw' || format === 'iso'
       ? await encodeQcow2(
-          observed(
-            withoutVhdFooter(file, () => (isFixedVhd = true)),
-            tail.push,
+          skipping(
+            observed(
+              withoutVhdFooter(file, start, () => (isFixedVhd = true)),
+              tail.push,
+            ),
+            (past?.position ?? 0) - start,
           ),
-          options,
+          {
+            ...options,
+            from: past?.encoder && { ...past.encoder, position: past.position },
+            checkpoints: keeper && {
+              everyBytes: keeper.everyBytes,
+              save: ({ position, ...state }) => keep(layer, keeper, { position, encoder: state }),
+            },
+          },
         )
       : await encodeExtents(
           readDisk(file, { ...options, format, head, mostSpillBytes: maxVirtualSize }),
@@ -163,6 +202,15 @@ async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): P
     contentDigest,
     encoder: encoderVersion,
   }
+}
+
+async function keep(
+  layer: LayerWriter,
+  keeper: PackKeeper,
+  state: Pick<PackState, 'position' | 'encoder'>,
+): Promise<void> {
+  const token = await layer.checkpoint()
+  if (token !== undefined) await keeper.save({ ...state, layer: token, version: encoderVersion })
 }
 
 function assertVirtualSize(virtualSize: number | undefined, most: number): void {

@@ -37,6 +37,8 @@ function sourceOf(bytes: Uint8Array, onChunk: () => void = () => {}) {
   const source: Source = {
     label: 'http://a/disk',
     length: bytes.length,
+    pin: undefined,
+    offset: 0,
     body: body(),
     async [Symbol.asyncDispose]() {
       state.closed++

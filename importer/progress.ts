@@ -4,6 +4,8 @@ import type { ImportStage, Report } from '../core/report.ts'
 export interface Progress {
   /** The import is now at `stage`. */
   stage(stage: ImportStage): void
+  /** So many bytes of the source were transferred by an earlier run. */
+  begin(bytes: number): void
   /** `bytes` more came from the source. */
   transferred(bytes: number, totalBytes: number | undefined): void
   /** `bytes` in all, of `totalBytes`, went to another registry. */
@@ -16,6 +18,7 @@ export function createProgress(report: Report): Progress {
   let sourceBytes = 0
   return {
     stage: (stage) => report({ type: 'progress', stage, bytes: 0, totalBytes: undefined }),
+    begin: (bytes) => (sourceBytes = bytes),
     transferred(bytes, totalBytes) {
       sourceBytes += bytes
       report({ type: 'progress', stage: 'transfer', bytes: sourceBytes, totalBytes })

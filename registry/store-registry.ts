@@ -3,6 +3,7 @@ import { CodedError } from '../core/errors.ts'
 import { parseName } from '../core/reference.ts'
 import type { Blobs, ByteRange, Page, Registry, Repository } from '../core/registry.ts'
 import { createBlobWriter, type BlobWriterParts } from './uploads/blob-writer.ts'
+import { forgetFileBlob } from './uploads/file-blob.ts'
 import type { StoredBytes } from './blob-index.ts'
 import { keys } from './keys.ts'
 import { createManifests, type ManifestParts, type StoredManifests } from './manifests.ts'
@@ -112,6 +113,9 @@ function createBlobs(name: string, parts: StoreRegistryParts): StoredBlobs {
       const found = await find(digest)
       if (!found) throw blobUnknown(name, digest)
       yield* found.read(range, signal)
+    },
+    async forget(resume) {
+      if (parts.files) await forgetFileBlob(name, resume, parts)
     },
     create: (options) => createBlobWriter(name, options, parts),
     delete: (digest) => index.unlink(name, digest),

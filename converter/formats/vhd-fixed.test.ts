@@ -31,7 +31,11 @@ async function* inChunks(bytes: Uint8Array, size: number): AsyncGenerator<Uint8A
 async function read(bytes: Uint8Array, chunk = 65_536) {
   let virtualSize: number | undefined
   const parts: Buffer[] = []
-  for await (const part of withoutVhdFooter(inChunks(bytes, chunk), (size) => (virtualSize = size)))
+  for await (const part of withoutVhdFooter(
+    inChunks(bytes, chunk),
+    0,
+    (size) => (virtualSize = size),
+  ))
     parts.push(Buffer.from(part))
   return { disk: Buffer.concat(parts), virtualSize }
 }

@@ -8,15 +8,16 @@ const fixedType = 2
 
 /**
  * The disk of a file that is raw, or a VHD of fixed size: raw too, with a footer behind it that
- * nothing before tells of. `onFooter` is called where there was one, with the disk's bytes. Throws
+ * nothing before tells of. `start` bytes of it are before `body`. `onFooter` is called where there was one, with the disk's bytes. Throws
  * IMAGE_UNSAFE for a footer of another kind, IMAGE_INCOMPLETE where the disk is shorter than it says.
  */
 export async function* withoutVhdFooter(
   body: Bytes,
+  start: number,
   onFooter: (virtualSize: number) => void,
 ): AsyncGenerator<Uint8Array, void> {
   let held = Buffer.alloc(0)
-  let given = 0
+  let given = start
   for await (const chunk of body) {
     const isLong = chunk.length >= footerBytes
     const all = isLong ? chunk : Buffer.concat([held, chunk])

@@ -53,6 +53,8 @@ export async function openFileSource(
   return {
     label: basename(path),
     length: size,
+    pin: undefined,
+    offset: 0,
     body: body(),
     [Symbol.asyncDispose]: () => file.close(),
   }
@@ -60,7 +62,8 @@ export async function openFileSource(
 
 /** Standard input, or any stream without a known length. */
 export function openStreamSource(label: string, body: Bytes): Source {
-  return { label, length: undefined, body, [Symbol.asyncDispose]: async () => {} }
+  const length = undefined
+  return { label, length, pin: undefined, offset: 0, body, [Symbol.asyncDispose]: async () => {} }
 }
 
 async function sizeOf(stat: Stats, path: string): Promise<number> {

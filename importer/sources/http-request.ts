@@ -46,7 +46,8 @@ export interface Way {
 }
 
 /**
- * GETs `start` and what it redirects to. Answers 200, or 206 where `headers` ask for a range. Throws
+ * GETs `start` and what it redirects to. Answers 200, 206 where `headers` ask for a range, and what
+ * is in `accept`. Throws
  * SOURCE_NOT_FOUND, SOURCE_DENIED, SOURCE_FORBIDDEN, SOURCE_TLS_INVALID, SOURCE_UNAVAILABLE and
  * SOURCE_INVALID.
  */
@@ -54,6 +55,7 @@ export async function follow(
   start: URL,
   headers: Record<string, string>,
   { agent, policy, signal }: Way,
+  accept: readonly number[] = [],
 ): Promise<Opened> {
   let url = start
   let credentials = basicAuth(start)
@@ -84,7 +86,7 @@ export async function follow(
       continue
     }
     const isRange = response.statusCode === 206 && 'range' in headers
-    if (response.statusCode === 200 || isRange) {
+    if (response.statusCode === 200 || isRange || accept.includes(response.statusCode)) {
       // Who reads it is told; who stops reading has made the error himself.
       response.body.on('error', () => {})
       return { response, url }

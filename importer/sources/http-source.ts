@@ -2,7 +2,7 @@ import { Agent, type Dispatcher } from 'undici'
 import { CodedError } from '../../core/errors.ts'
 import type { ByteRange } from '../../core/registry.ts'
 import { pause, retried } from '../../core/retry.ts'
-import { observed, type Bytes } from '../../core/streams.ts'
+import { observed, skipping, type Bytes } from '../../core/streams.ts'
 import type { AddressPolicy } from './address-policy.ts'
 import { connectionError } from './http-errors.ts'
 import { RangesRefused, readByLanes, type Lanes } from './http-lanes.ts'
@@ -15,8 +15,9 @@ import {
   pinnedBy,
   saysOtherThan,
   type Opened,
+  type Way,
 } from './http-request.ts'
-import type { Source } from './source.ts'
+import type { Source, SourcePlace } from './source.ts'
 import { createStarving } from './starving.ts'
 
 export interface HttpSourceOptions {
@@ -27,6 +28,8 @@ export interface HttpSourceOptions {
   readonly policy?: AddressPolicy
   /** Other than `httpLanes`, with which a source is read that is slower than its reader. */
   readonly lanes?: Lanes & { readonly afterMs: number }
+  /** Where to begin, where the content is still that one. */
+  readonly from?: SourcePlace | undefined
 }
 
 /** Of `dvcr`: seven and a half seconds in all, then the source counts as gone. */
@@ -47,7 +50,7 @@ const idleMs = 60_000
  * SOURCE_UNAVAILABLE.
  */
 export async function openHttpSource(text: string, options: HttpSourceOptions): Promise<Source> {
-  const { policy, signal, retryDelaysMs, lanes = httpLanes } = options
+  const { policy, signal, retryDelaysMs, lanes = httpLanes, from } = options
   const first = parseHttpUrl(text)
   const label = describeUrl(first)
   const agent = new Agent({
@@ -62,19 +65,35 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
   }
   let opened: Opened
   try {
-    opened = await retried(() => follow(first, {}, { agent, policy, signal }), retrying)
+    opened = await retried(() => begin({ agent, policy, signal }), retrying)
   } catch (error) {
     await agent.destroy()
     throw error
   }
-  const length = contentLength(opened.response)
-  const validator = pinnedBy(opened.response)
+  const isMidway = opened.response.statusCode === 206
+  const length = isMidway ? from?.length : contentLength(opened.response)
+  const validator = isMidway ? from?.pin : pinnedBy(opened.response)
+  const offset = from && validator === from.pin && length === from.length ? from.offset : 0
   const takesRanges = /^bytes$/i.test(String(opened.response.headers['accept-ranges'] ?? ''))
   let place = opened.url
 
+  /** The content from where it is asked for, or all of it where it is another one now. */
+  async function begin(way: Way): Promise<Opened> {
+    if (!from || from.offset === 0) return follow(first, {}, way)
+    const headers = { range: `bytes=${from.offset}-`, 'if-range': from.pin }
+    // A shorter content does not have the place.
+    const opened = await follow(first, headers, way, [416])
+    const { response } = opened
+    const range = `bytes ${from.offset}-${from.length - 1}/${from.length}`
+    if (response.statusCode === 200 || isRange(response, range, from.pin)) return opened
+    discard(response)
+    return follow(first, {}, way)
+  }
+
   async function* body(): AsyncGenerator<Uint8Array, void> {
-    let stream: Bytes = opened.response.body
-    let received = 0
+    const isBefore = offset > 0 && !isMidway
+    let stream: Bytes = isBefore ? skipping(opened.response.body, offset) : opened.response.body
+    let received = offset
     let failures = 0
     const count = (chunk: Uint8Array): void => {
       received += chunk.length
@@ -134,7 +153,7 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
   /** The bytes from `from` on; of a server without ranges those before are read once more. */
   async function resume(from: number, failure: CodedError): Promise<Bytes> {
     const response = await ask(`bytes=${from}-`, signal)
-    if (isRange(response, `bytes ${from}-`)) return response.body
+    if (isRange(response, `bytes ${from}-`, validator)) return response.body
     if (response.statusCode === 200 && pinnedBy(response) === validator) {
       return skipping(response.body, from)
     }
@@ -144,16 +163,10 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
 
   async function openRange({ start, end }: ByteRange, ending: AbortSignal): Promise<Bytes> {
     const response = await ask(`bytes=${start}-${end - 1}`, ending)
-    if (isRange(response, `bytes ${start}-${end - 1}/`)) return response.body
+    if (isRange(response, `bytes ${start}-${end - 1}/`, validator)) return response.body
     discard(response)
     throw saysOther(response) ? changed(start) : new RangesRefused(label)
   }
-
-  // Not every server with ranges looks at If-Range.
-  const isRange = (response: Dispatcher.ResponseData, range: string): boolean =>
-    response.statusCode === 206 &&
-    !saysOtherThan(validator, response) &&
-    String(response.headers['content-range'] ?? '').startsWith(range)
 
   const saysOther = (response: Dispatcher.ResponseData): boolean =>
     response.statusCode === 206
@@ -166,16 +179,27 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
       `${label} changed while it was downloaded (at byte ${at}); import it again`,
     )
 
-  return { label, length, body: body(), [Symbol.asyncDispose]: () => agent.destroy() }
+  return {
+    label,
+    length,
+    pin: validator,
+    offset,
+    body: body(),
+    [Symbol.asyncDispose]: () => agent.destroy(),
+  }
 }
 
-async function* skipping(body: Bytes, bytes: number): AsyncGenerator<Uint8Array, void> {
-  let left = bytes
-  for await (const chunk of body) {
-    const part = chunk.subarray(left)
-    left -= chunk.length - part.length
-    if (part.length > 0) yield part
-  }
+/** True for the bytes of `range`: not every server with ranges looks at If-Range. */
+function isRange(
+  response: Dispatcher.ResponseData,
+  range: string,
+  validator: string | undefined,
+): boolean {
+  return (
+    response.statusCode === 206 &&
+    !saysOtherThan(validator, response) &&
+    String(response.headers['content-range'] ?? '').startsWith(range)
+  )
 }
 
 function bodyError(

@@ -78,7 +78,14 @@ function sourceOf(
   body: AsyncGenerator<Uint8Array, void>,
   length: number | undefined,
 ): Source {
-  return { label, length, body, [Symbol.asyncDispose]: async () => void (await body.return()) }
+  return {
+    label,
+    length,
+    pin: undefined,
+    offset: 0,
+    body,
+    [Symbol.asyncDispose]: async () => void (await body.return()),
+  }
 }
 
 async function diskSource(files: ReturnType<typeof diskFiles>, label: string): Promise<Source> {

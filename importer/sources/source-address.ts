@@ -5,7 +5,7 @@ import { createRegistryClient } from '../../core/registry-client.ts'
 import type { AddressPolicy } from './address-policy.ts'
 import { describeUrl, parseHttpUrl } from './http-request.ts'
 import { openHttpSource } from './http-source.ts'
-import type { Source } from './source.ts'
+import type { Source, SourcePlace } from './source.ts'
 import { imageScheme, parseImageAddress, type ImageAddress } from './image-address.ts'
 import { openImageSource } from './image-source.ts'
 
@@ -19,6 +19,8 @@ export interface OpenOptions {
   readonly architecture: string
   /** Who we are at a registry, by docker's name for it; nobody unless given. */
   readonly findLogin?: (host: string) => Promise<Login | undefined>
+  /** Where to begin, where the source can. */
+  readonly from?: SourcePlace | undefined
   readonly hashPool: HashPool
   readonly scratchFolder: string
 }

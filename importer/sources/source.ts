@@ -1,11 +1,24 @@
 import type { Bytes } from '../../core/streams.ts'
 
+/** A place in a content that was read before. */
+export interface SourcePlace {
+  /** Bytes before it. */
+  readonly offset: number
+  /** `Source.pin` of the content, and its length in bytes. */
+  readonly pin: string
+  readonly length: number
+}
+
 /** Where an image comes from. Opened once; the caller disposes it, which closes the connection. */
 export interface Source extends AsyncDisposable {
   /** For people and records: no user info, query or fragment. */
   readonly label: string
-  /** Bytes that `body` will give, where the source says so; it fails where they differ. */
+  /** Bytes of the whole content, where the source says so; `body` fails where they differ. */
   readonly length: number | undefined
+  /** Names the content: while it stays the same, so do the bytes. `undefined` where nothing does. */
+  readonly pin: string | undefined
+  /** Where `body` begins: 0, or the place that was asked for where the content is still that one. */
+  readonly offset: number
   /**
    * The bytes, once. A chunk is valid only until the next one is asked for. Throws
    * SOURCE_UNAVAILABLE, SOURCE_TRUNCATED or SOURCE_CHANGED.

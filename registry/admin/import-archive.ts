@@ -3,7 +3,8 @@ import type { Bytes } from '../../core/streams.ts'
 import type { z } from 'zod'
 import type { BlobIndex } from '../blob-index.ts'
 import { manifestLimitBytes } from '../manifests.ts'
-import { requireRoom, type SessionParts, type Sessions } from '../uploads/sessions.ts'
+import { requireRoom } from '../uploads/room.ts'
+import type { SessionParts, Sessions } from '../uploads/sessions.ts'
 import { createStreamBlob } from '../uploads/stream-blob.ts'
 import {
   archiveFormat,

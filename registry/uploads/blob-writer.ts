@@ -2,7 +2,8 @@ import type { HashPool } from '../../core/hash-pool.ts'
 import type { BlobWriter, CreateBlobOptions } from '../../core/registry.ts'
 import { createScratchBlob, type FinishedScratch } from '../../core/scratch-blob.ts'
 import { createFileBlob } from './file-blob.ts'
-import { requireRoom, type SessionParts, type Sessions } from './sessions.ts'
+import { requireRoom } from './room.ts'
+import type { SessionParts, Sessions } from './sessions.ts'
 import { createStreamBlob } from './stream-blob.ts'
 
 export interface BlobWriterParts extends Omit<SessionParts, 'objects'> {

@@ -4,9 +4,9 @@ import { CodedError } from '../../core/errors.ts'
 import type { FileHash } from '../../core/hash-pool.ts'
 import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../../core/registry.ts'
 import type { DataFile, DataFiles } from '../data-store.ts'
+import { createRoom } from './room.ts'
 import {
   begin,
-  createRoom,
   keepAlive,
   unknownUpload,
   type OpenSession,
@@ -182,6 +182,19 @@ async function reopen(
   const file = await files.open(session.record.data, token.end)
   if (!file) throw unknownUpload(resume)
   return { session, file, end: token.end }
+}
+
+/** Removes what is kept for `resume`, if it is there. */
+export async function forgetFileBlob(
+  repo: string,
+  resume: string,
+  { sessions }: Pick<FileBlobParts, 'sessions'>,
+): Promise<void> {
+  const token = decodeToken(resume)
+  const session = token && (await sessions.open(token.id))
+  if (!session?.record.resumable || session.record.repo !== repo) return
+  await session.takeOver()
+  if (session.record.state === 'open') await session.discard()
 }
 
 /** Where a blob goes on: its session, the room before its first byte, and its durable bytes. */

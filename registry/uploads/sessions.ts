@@ -69,8 +69,6 @@ export interface SessionParts {
   readonly reservations: Reservations
 }
 
-/** Room is asked for in such steps where nobody said how many bytes come. */
-const roomStepBytes = 64 * 1024 * 1024
 const aliveMs = 10 * 60 * 1000
 /** After so long without a word the session is asked again before its blob is made. */
 const trustedMs = 10 * 60 * 1000
@@ -243,26 +241,6 @@ export function keepAlive(session: OpenSession): Disposable {
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
 
-/** Asks for a repository's room as bytes come. */
-export function createRoom(
-  { id, record: { repo } }: OpenSession,
-  reservations: Reservations,
-): { expect(bytes: number): Promise<void>; hold(bytes: number): Promise<void> } {
-  let reserved = 0
-  async function reserve(bytes: number): Promise<void> {
-    await reservations.reserve({ id, repo }, bytes)
-    reserved = bytes
-  }
-  return {
-    /** The session will hold so many in all. */
-    expect: reserve,
-    /** So many are about to be held, expected or not. */
-    async hold(bytes) {
-      if (bytes > reserved) await reserve(bytes + roomStepBytes)
-    },
-  }
-}
-
 /** The first step of a new session: where it fails nobody goes on with it, and it is forgotten. */
 export async function begin<T>(session: OpenSession, step: () => Promise<T>): Promise<T> {
   try {
@@ -286,16 +264,5 @@ export function takenOver(id: string): CodedError {
   return new CodedError(
     'RANGE_INVALID',
     `the upload ${id} was taken over by a newer request; ask for its offset and go on there`,
-  )
-}
-
-/** Throws STORAGE_FULL where `bytes` more would not fit, saying both figures. */
-export async function requireRoom(data: DataStore, bytes: number): Promise<void> {
-  const free = Math.max(0, await data.freeBytes())
-  if (bytes <= free) return
-  throw new CodedError(
-    'STORAGE_FULL',
-    `cannot store ${bytes} bytes: the storage has ${free} bytes free; free space or remove images, then retry`,
-    { detail: { neededBytes: bytes, freeBytes: free } },
   )
 }

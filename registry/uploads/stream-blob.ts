@@ -1,7 +1,8 @@
 import { parseDigest, type DigestAlgorithm } from '../../core/digest.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../../core/registry.ts'
-import { begin, createRoom, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
+import { createRoom } from './room.ts'
+import { begin, keepAlive, type SessionParts, type Sessions } from './sessions.ts'
 
 export interface CreateStreamBlobOptions extends CreateBlobOptions {
   /** Of the digest that it will have; sha256 unless said. */

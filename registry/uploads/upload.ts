@@ -5,14 +5,8 @@ import type { DataWriter } from '../data-store.ts'
 import { createNewest, type Interruption } from './newest.ts'
 import type { Pauses } from './pauses.ts'
 import type { Checkpoint } from '../records.ts'
-import {
-  createRoom,
-  requireRoom,
-  takenOver,
-  type OpenSession,
-  type SessionChange,
-  type SessionParts,
-} from './sessions.ts'
+import { createRoom, requireRoom } from './room.ts'
+import { takenOver, type OpenSession, type SessionChange, type SessionParts } from './sessions.ts'
 
 export interface UploadBody {
   readonly bytes: Bytes

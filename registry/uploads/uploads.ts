@@ -1,12 +1,7 @@
 import type { DigestAlgorithm } from '../../core/digest.ts'
 import type { Log } from '../../core/log.ts'
-import {
-  requireRoom,
-  unknownUpload,
-  type OpenSession,
-  type SessionParts,
-  type Sessions,
-} from './sessions.ts'
+import { requireRoom } from './room.ts'
+import { unknownUpload, type OpenSession, type SessionParts, type Sessions } from './sessions.ts'
 import { createPauses } from './pauses.ts'
 import { createUpload, type Upload } from './upload.ts'
 

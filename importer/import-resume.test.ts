@@ -1,0 +1,165 @@
+import { createHash, randomBytes } from 'node:crypto'
+import { readFile, writeFile } from 'node:fs/promises'
+import type { RequestListener } from 'node:http'
+import { gzipSync } from 'node:zlib'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { qemuImg, scratchFolder } from '../converter/qemu-oracle.ts'
+import { createQueueSetup, ended, importOf, type QueueSetup } from '../test/fixtures/queue-setup.ts'
+import type { NewImport } from './import-record.ts'
+
+const MiB = 1024 * 1024
+const noKey = { idempotencyKey: undefined }
+
+/** Noise, text and holes: 40 MiB. */
+const disk = Buffer.alloc(40 * MiB)
+for (let at = 0; at < disk.length; at += 5 * MiB) {
+  disk.set(randomBytes(2 * MiB), at)
+  disk.fill('some text. ', at + 2 * MiB, at + 3 * MiB)
+}
+disk.set([0x55, 0xaa], 510)
+
+const sums = (bytes: Uint8Array): NewImport['checksums'] =>
+  Object.fromEntries(
+    ['md5', 'sha1', 'sha256', 'sha512'].map((algorithm) => [
+      algorithm,
+      createHash(algorithm).update(bytes).digest('hex'),
+    ]),
+  )
+
+async function qcow2Of(raw: Uint8Array): Promise<Buffer> {
+  await using folder = await scratchFolder()
+  await writeFile(folder.file('raw'), raw)
+  await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', folder.file('raw'), folder.file('qcow2'))
+  return readFile(folder.file('qcow2'))
+}
+
+let qcow2: Buffer
+let setup: QueueSetup
+beforeAll(async () => {
+  qcow2 = await qcow2Of(disk)
+  setup = await createQueueSetup()
+})
+afterAll(() => setup[Symbol.asyncDispose]())
+
+interface Served {
+  readonly url: string
+  /** Bytes that are sent before that. */
+  readonly heldAt: number
+  /** Where the answers began. */
+  readonly starts: number[]
+  /** From now on everything is sent. */
+  open(): void
+}
+
+interface Behaviour {
+  readonly ranges?: boolean
+  /** By the number of the request. */
+  readonly etag?: (request: number) => string
+}
+
+/** Serves `bytes`, and holds the connection when three quarters are sent, until it is opened. */
+async function serve(
+  bytes: Uint8Array,
+  { ranges = true, etag = () => '"one"' }: Behaviour = {},
+): Promise<Served> {
+  const starts: number[] = []
+  const heldAt = Math.floor(bytes.length * 0.75)
+  let isOpen = false
+  const listener: RequestListener = (request, response) => {
+    const tag = etag(starts.length)
+    const asked = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')
+    const isRange = ranges && asked !== null && request.headers['if-range'] === tag
+    const start = isRange ? Number(asked[1]) : 0
+    starts.push(start)
+    response.writeHead(isRange ? 206 : 200, {
+      etag: tag,
+      'content-length': bytes.length - start,
+      ...(isRange ? { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {}),
+    })
+    if (isOpen) response.end(bytes.subarray(start))
+    else response.write(bytes.subarray(start, heldAt))
+  }
+  return { url: await setup.serveDisk(listener), heldAt, starts, open: () => (isOpen = true) }
+}
+
+/** Bytes of the disk that are kept for the next run. */
+async function keptBytes(id: string): Promise<number> {
+  const state = await setup.store.objects.get(`v1/imports-state/${id}/state`)
+  const [line = '{}'] = Buffer.from(state?.bytes ?? [])
+    .toString('latin1')
+    .split('\n')
+  return Number(Object(JSON.parse(line === '' ? '{}' : line)).position ?? 0)
+}
+
+/** Imports with a restart of the server in the middle; answers the image. */
+async function importTwice(served: Served, change: Partial<NewImport>) {
+  const first = await setup.openQueue()
+  const { id } = await first.create(importOf(served.url, { replace: true, ...change }), noKey)
+  await expect
+    .poll(() => keptBytes(id), { timeout: 20_000 })
+    .toBeGreaterThan(served.heldAt - 5 * MiB)
+  await first[Symbol.asyncDispose]()
+  served.open()
+  await using second = await setup.openQueue()
+  const record = await ended(second, { id })
+  expect(record.error).toBeUndefined()
+  expect(record.attempts).toBe(1)
+  await expect.poll(() => setup.store.objects.list(`v1/imports-state/${id}/`, {})).toEqual([])
+  expect(await setup.store.objects.list('v1/uploads/', {})).toEqual([])
+  return record.image
+}
+
+/** The image of an import that nothing disturbs. */
+async function importOnce(bytes: Uint8Array, change: Partial<NewImport>) {
+  await using queue = await setup.openQueue()
+  const served = await serve(bytes)
+  served.open()
+  const record = importOf(served.url, { replace: true, ...change })
+  return (await ended(queue, await queue.create(record, noKey))).image
+}
+
+describe('an import goes on where the process before was stopped', () => {
+  test.each([
+    { what: 'a raw disk that is encoded', bytes: () => disk, store: 'auto' as const },
+    { what: 'a raw disk that is copied', bytes: () => disk, store: 'as-is' as const },
+    { what: 'a qcow2 that is copied', bytes: () => qcow2, store: 'auto' as const },
+  ])('$what', async ({ bytes, store }) => {
+    const whole = await importOnce(bytes(), { store })
+    const served = await serve(bytes())
+    const image = await importTwice(served, { store })
+    expect(image?.layerDigest).toBe(whole?.layerDigest)
+    expect(image?.contentDigest).toBe(whole?.contentDigest)
+    expect(image?.sourceBytes).toBe(bytes().length)
+    expect(served.starts).toHaveLength(2)
+    expect(served.starts[1]).toBeGreaterThan(served.heldAt - 6 * MiB)
+  })
+
+  test('with every checksum, from a place where they can go on', async () => {
+    const served = await serve(disk)
+    const image = await importTwice(served, { checksums: sums(disk) })
+    expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
+    expect(served.starts[1]).toBeGreaterThanOrEqual(16 * MiB)
+  })
+
+  test('a compressed disk is decoded again, and what was written is kept', async () => {
+    const packed = gzipSync(disk, { level: 1 })
+    const served = await serve(packed)
+    const image = await importTwice(served, { checksums: sums(packed) })
+    expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
+    expect(served.starts).toEqual([0, 0])
+  })
+
+  test('a server without ranges is read up to there', async () => {
+    const served = await serve(disk, { ranges: false })
+    const image = await importTwice(served, {})
+    expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
+    expect(served.starts).toEqual([0, 0])
+  })
+
+  test('from the start where the content is another one', async () => {
+    const served = await serve(disk, { etag: (request) => (request === 0 ? '"one"' : '"two"') })
+    const image = await importTwice(served, {})
+    expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
+    expect(served.starts).toEqual([0, 0])
+  })
+})

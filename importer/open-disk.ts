@@ -1,0 +1,71 @@
+import { detect, headBytes } from '../converter/detect.ts'
+import type { HashPool } from '../core/hash-pool.ts'
+import { observed, peek } from '../core/streams.ts'
+import { unpackAppliance } from './appliance.ts'
+import { verified, type ChecksumState } from './checksums.ts'
+import { decompress } from './decoders/decompress.ts'
+import type { ImportCheckpoint } from './import-checkpoint.ts'
+import type { ImportRequest } from './import-request.ts'
+import type { IncomingDisk } from './pack.ts'
+import type { Progress } from './progress.ts'
+import type { Source } from './sources/source.ts'
+
+export interface OpenDiskDeps {
+  readonly hashPool: HashPool
+  readonly scratchFolder: string
+  readonly progress: Progress
+  /** Told where checking could go on, where that is asked for. */
+  readonly onChecksums: ((state: ChecksumState) => void) | undefined
+}
+
+/** Disposing it closes what the body is read through. */
+export interface OpenedDisk extends IncomingDisk, AsyncDisposable {
+  /** Its bytes are the transferred ones, neither decompressed nor unpacked. */
+  readonly isPlain: boolean
+}
+
+/**
+ * The disk in a source: transferred, checked, decompressed, unpacked and looked at. `past` is what an
+ * earlier run knew of the same content; where the source begins behind its start the body does too.
+ * Throws what `verified`, `decompress`, `unpackAppliance` and `detect` throw.
+ */
+export async function openDisk(
+  source: Source,
+  { checksums }: Pick<ImportRequest, 'checksums'>,
+  past: ImportCheckpoint | undefined,
+  deps: OpenDiskDeps,
+): Promise<OpenedDisk> {
+  const { hashPool, progress, onChecksums } = deps
+  const midway = source.offset > 0 ? past : undefined
+  progress.begin(source.offset)
+  const counted = observed(source.body, (chunk) =>
+    progress.transferred(chunk.length, source.length),
+  )
+  const checked = verified(counted, checksums, {
+    hashPool,
+    label: source.label,
+    from: midway?.checksums,
+    onState: onChecksums,
+  })
+  if (midway) {
+    const { length } = source
+    const detected = detect(midway.head, { length })
+    const start = source.offset
+    return opened({ body: checked, start, head: midway.head, length, isPlain: true, detected })
+  }
+  const plain = await decompress(checked)
+  const unpacked = await unpackAppliance(plain.body, deps)
+  const { head, rest } = await peek(unpacked.body, headBytes)
+  const isPlain = !unpacked.isAppliance && plain.wrappings.length === 0
+  const length = unpacked.length ?? (isPlain ? source.length : undefined)
+  const detected = detect(head, { length })
+  return opened({ body: rest, start: 0, head, length, isPlain, detected })
+}
+
+function opened(
+  disk: Omit<OpenedDisk, keyof AsyncDisposable> & {
+    readonly body: AsyncGenerator<Uint8Array, void>
+  },
+): OpenedDisk {
+  return { ...disk, [Symbol.asyncDispose]: () => disk.body[Symbol.asyncDispose]() }
+}

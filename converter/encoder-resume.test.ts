@@ -34,7 +34,7 @@ async function encode(raw: Buffer, past?: Kept): Promise<{ file: Buffer; states:
     pool,
     from: past,
     checkpoints: {
-      everyBytes: batchBytes,
+      isDue: (bytes) => bytes >= batchBytes,
       async save(state) {
         records.push(state.records)
         states.push({ ...state, records: Buffer.concat(records), written: Buffer.concat(pieces) })

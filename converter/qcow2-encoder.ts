@@ -28,8 +28,8 @@ export interface EncodeOptions extends Qcow2WriterOptions {
 
 /** Who keeps the states of an encoder. */
 export interface EncoderCheckpoints {
-  /** Guest bytes between two of them. */
-  readonly everyBytes: number
+  /** True where a state is to be kept, `bytes` of the guest after the last one. */
+  isDue(bytes: number): boolean
   /**
    * One call at a time; nothing is written meanwhile. What `state.staged` lies behind is what
    * `write` was given so far; its records are those since the last call.
@@ -99,7 +99,7 @@ export async function encodeQcow2(raw: Bytes, options: EncodeOptions): Promise<E
     for await (const chunk of abortable(raw, stopped)) {
       if (filler.filledBytes + chunk.length > maxVirtualSize) throw tooLarge(maxVirtualSize)
       await filler.add(chunk, stopped)
-      if (!checkpoints || filler.filledBytes - saved < checkpoints.everyBytes) continue
+      if (!checkpoints?.isDue(filler.filledBytes - saved)) continue
       saved = filler.filledBytes - (filler.filledBytes % batchBytes)
       stored = saveNext(stored, saved)
     }

@@ -65,10 +65,10 @@ export interface BlobWriter {
    */
   readAt(offset: number, length: number): Promise<Uint8Array>
   /**
-   * All that was written is durable; the answer is for `resume`. `undefined` where this registry
-   * keeps nothing of a blob that is not committed.
+   * All that was written is durable; the answer is for `resume`. Missing where this registry keeps
+   * nothing of a blob that is not committed.
    */
-  checkpoint(): Promise<string | undefined>
+  checkpoint?(): Promise<string>
   /** Hashes what is not hashed yet; nothing may be written after it. */
   finish(): Promise<WrittenBlob>
   /** After `finish`: durable and readable in the repository by its digest, in one atomic step. */

@@ -73,7 +73,6 @@ export async function createScratchBlob(
       await readFully(file, bytes, at)
       return bytes
     },
-    checkpoint: async () => undefined,
     async finish() {
       await using hash = hashPool.followFile(path, { start, chunkDigests })
       const result = await hash.finish(end)

@@ -34,7 +34,6 @@ export async function createStreamedBlob(
     },
     prepend: () => Promise.reject(misuse('prepend')),
     readAt: () => Promise.reject(misuse('readAt')),
-    checkpoint: async () => undefined,
     async finish() {
       handover.end()
       at = await sending

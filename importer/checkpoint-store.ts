@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { CodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import type { ObjectStore } from '../core/object-store.ts'
 import type { Registry } from '../core/registry.ts'
@@ -29,7 +30,10 @@ const headerSchema = z.object({
     hashes: z.object({ md5: state, sha1: state, sha256: state, sha512: state }),
   }),
   position: bytes,
-  layer: z.string(),
+  layer: z.object({
+    blob: z.string().optional(),
+    pieces: z.object({ pieces: bytes, bytes }).optional(),
+  }),
   version: z.string(),
   headBytes: bytes,
   /** The objects that hold the encoder's records, and their bytes; not for what is copied. */
@@ -39,8 +43,9 @@ type Header = z.output<typeof headerSchema>
 
 /**
  * Keeps how far the import `id` into the repository `name` is, in objects beside its record:
- * `records-<n>`, each with what the encoder did since the one before, and `state`, which is written
- * after them and counts those that belong to it.
+ * `records-<n>`, each with what the encoder did since the one before, `layer-<n>` with bytes of a
+ * layer that its registry does not keep, and `state`, which is written after them and counts those
+ * that belong to it.
  */
 export function keepCheckpoints(
   { id, name }: { readonly id: string; readonly name: string },
@@ -48,16 +53,20 @@ export function keepCheckpoints(
 ): CheckpointKeeper {
   const folder = folderOf(id)
   const key = `${folder}state`
-  const pieceKey = (index: number): string => `${folder}records-${index}`
+  const recordsKey = (index: number): string => `${folder}records-${index}`
   let pieces = 0
   let recordBytes = 0
+
+  async function require(of: string): Promise<Uint8Array> {
+    const object = await objects.get(of)
+    if (!object) throw new CodedError('UNKNOWN', `the stored object ${of} is missing`)
+    return object.bytes
+  }
 
   async function readRecords(wanted: NonNullable<Header['records']>): Promise<Uint8Array> {
     const parts: Uint8Array[] = []
     for (let index = 0; index < wanted.pieces; index++) {
-      const piece = await objects.get(pieceKey(index))
-      if (!piece) throw new Error(`${pieceKey(index)} is missing`)
-      parts.push(piece.bytes)
+      parts.push(await require(recordsKey(index)))
     }
     const records = Buffer.concat(parts)
     if (records.length !== wanted.bytes) throw new Error('its records are of another length')
@@ -77,8 +86,26 @@ export function keepCheckpoints(
     return { source, checksums, head: rest.subarray(0, headBytes), pack }
   }
 
+  async function write({ source, checksums, head, pack }: ImportCheckpoint): Promise<void> {
+    const { encoder, ...rest } = pack
+    if (encoder && encoder.records.length > 0) {
+      await objects.put(recordsKey(pieces), encoder.records, 'always')
+      pieces++
+      recordBytes += encoder.records.length
+    }
+    const records = encoder && { pieces, bytes: recordBytes }
+    const header: Header = { ...rest, source, checksums, headBytes: head.length, records }
+    const line = Buffer.from(`${JSON.stringify(header)}\n`)
+    const staged = encoder?.staged ?? new Uint8Array()
+    await objects.put(key, Buffer.concat([line, head, staged]), 'always')
+  }
+
   return {
     everyBytes,
+    async putPiece(index, piece) {
+      await objects.put(`${folder}layer-${index}`, piece, 'always')
+    },
+    getPiece: (index) => require(`${folder}layer-${index}`),
     async load() {
       const object = await objects.get(key)
       if (!object) return undefined
@@ -89,21 +116,17 @@ export function keepCheckpoints(
         return undefined
       }
     },
-    async save({ source, checksums, head, pack: { encoder, ...pack } }) {
-      if (encoder && encoder.records.length > 0) {
-        await objects.put(pieceKey(pieces), encoder.records, 'always')
-        pieces++
-        recordBytes += encoder.records.length
+    async save(checkpoint) {
+      try {
+        await write(checkpoint)
+      } catch (error) {
+        log.warn({ import: id, err: error }, 'cannot write down how far an import is')
+        throw error
       }
-      const records = encoder && { pieces, bytes: recordBytes }
-      const header: Header = { ...pack, source, checksums, headBytes: head.length, records }
-      const line = Buffer.from(`${JSON.stringify(header)}\n`)
-      const staged = encoder?.staged ?? new Uint8Array()
-      await objects.put(key, Buffer.concat([line, head, staged]), 'always')
     },
     async forget() {
       const kept = await this.load()
-      if (kept) await registry.repository(name).blobs.forget(kept.pack.layer)
+      if (kept?.pack.layer.blob) await registry.repository(name).blobs.forget(kept.pack.layer.blob)
       for (const each of await objects.list(folder, {})) await objects.delete(each)
       pieces = 0
       recordBytes = 0

@@ -1,4 +1,5 @@
 import type { ChecksumState } from './checksums.ts'
+import type { PieceStore } from './layer-pieces.ts'
 import type { PackState } from './pack.ts'
 import type { SourcePlace } from './sources/source.ts'
 
@@ -14,7 +15,7 @@ export interface ImportCheckpoint {
 }
 
 /** Where the checkpoints of one import are kept. */
-export interface CheckpointKeeper {
+export interface CheckpointKeeper extends PieceStore {
   /** Bytes of the disk between two of them. */
   readonly everyBytes: number
   /** The last one saved, with all encoder records so far; `undefined` where there is none. */

@@ -4,6 +4,7 @@ import type { RequestListener } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { qemuImg, scratchFolder } from '../converter/qemu-oracle.ts'
+import type { StoreDeps } from '../registry/store.ts'
 import { createQueueSetup, ended, importOf, type QueueSetup } from '../test/fixtures/queue-setup.ts'
 import type { NewImport } from './import-record.ts'
 
@@ -37,9 +38,7 @@ let qcow2: Buffer
 let setup: QueueSetup
 beforeAll(async () => {
   qcow2 = await qcow2Of(disk)
-  setup = await createQueueSetup()
 })
-afterAll(() => setup[Symbol.asyncDispose]())
 
 interface Served {
   readonly url: string
@@ -57,7 +56,7 @@ interface Behaviour {
   readonly etag?: (request: number) => string
 }
 
-/** Serves `bytes`, and holds the connection when three quarters are sent, until it is opened. */
+/** Serves `bytes`, of which the last quarter hardly gets through until it is opened. */
 async function serve(
   bytes: Uint8Array,
   { ranges = true, etag = () => '"one"' }: Behaviour = {},
@@ -76,8 +75,17 @@ async function serve(
       'content-length': bytes.length - start,
       ...(isRange ? { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {}),
     })
-    if (isOpen) response.end(bytes.subarray(start))
-    else response.write(bytes.subarray(start, heldAt))
+    if (isOpen) {
+      response.end(bytes.subarray(start))
+      return
+    }
+    response.write(bytes.subarray(start, heldAt))
+    let sent = heldAt
+    // Nothing is looked at while nothing comes.
+    const dripping = setInterval(() => {
+      if (sent < bytes.length * 0.95) response.write(bytes.subarray(sent, (sent += 100_000)))
+    }, 50)
+    response.on('close', () => clearInterval(dripping))
   }
   return { url: await setup.serveDisk(listener), heldAt, starts, open: () => (isOpen = true) }
 }
@@ -118,7 +126,18 @@ async function importOnce(bytes: Uint8Array, change: Partial<NewImport>) {
   return (await ended(queue, await queue.create(record, noKey))).image
 }
 
-describe('an import goes on where the process before was stopped', () => {
+describe.each<{ on: string; options: Partial<StoreDeps> }>([
+  { on: 'a folder', options: {} },
+  {
+    on: 'storage that is only written in order, as a bucket is',
+    options: { measure: (storage) => ({ ...storage, files: undefined }) },
+  },
+])('on $on an import goes on where the process before was stopped', ({ options }) => {
+  beforeAll(async () => {
+    setup = await createQueueSetup(options)
+  })
+  afterAll(() => setup[Symbol.asyncDispose]())
+
   test.each([
     { what: 'a raw disk that is encoded', bytes: () => disk, store: 'auto' as const },
     { what: 'a raw disk that is copied', bytes: () => disk, store: 'as-is' as const },

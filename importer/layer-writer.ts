@@ -1,15 +1,25 @@
 import type { Blobs, BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
+import { keepPieces, readPieces, type KeptPieces, type PieceStore } from './layer-pieces.ts'
 import { fileOffset, tarEnd, tarHead } from './layer-tar.ts'
 
-export interface LayerOptions extends Pick<
-  CreateBlobOptions,
-  'signal' | 'onPush' | 'readBack' | 'resume'
-> {
+export interface LayerOptions extends Pick<CreateBlobOptions, 'signal' | 'onPush' | 'readBack'> {
   readonly fileName: string
   /** Bytes of the disk file, where known before it is written; the layer is then hashed on the way. */
   readonly fileSize: number | undefined
+  /** Where the layer is kept if its registry does not do that. */
+  readonly pieces: PieceStore | undefined
+  /** What was kept of it. */
+  readonly resume: KeptLayer | undefined
   /** Most bytes of `metadata` that `finish` will put before the data. */
   readonly metadataBound: number
+}
+
+/** What is kept of a layer that is not committed: by its registry, or in pieces. */
+export interface KeptLayer {
+  /** For `CreateBlobOptions.resume`. */
+  readonly blob?: string | undefined
+  /** Of the disk file, without its metadata. */
+  readonly pieces?: KeptPieces | undefined
 }
 
 /**
@@ -21,8 +31,11 @@ export interface LayerWriter extends AsyncDisposable {
   write(chunk: Uint8Array): Promise<void>
   /** Bytes of the disk file counted from the first `write`. */
   readAt(offset: number, length: number): Promise<Uint8Array>
-  /** All that was written is durable: for `resume`, where the registry can. @see BlobWriter */
-  checkpoint(): Promise<string | undefined>
+  /**
+   * What was written so far is to be kept for `resume`; the answer does what is left to do for that,
+   * beside further writes. One at a time; only with `pieces`.
+   */
+  checkpoint(): Promise<(signal: AbortSignal) => Promise<KeptLayer>>
   /** Completes the archive: `metadata`, if any, becomes the start of the file. */
   finish(file: {
     readonly size: number
@@ -35,7 +48,7 @@ export interface LayerWriter extends AsyncDisposable {
 
 /** @see docs/stored-image.md for the archive's exact shape */
 export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<LayerWriter> {
-  const { fileName, fileSize, metadataBound, ...rest } = options
+  const { fileName, fileSize, metadataBound, pieces, resume, ...rest } = options
   const layerSize = (size: number): number => fileOffset + size + tarEnd(size).length
   const headFirst = fileSize !== undefined && metadataBound === 0
   const blob: BlobWriter = await blobs.create({
@@ -43,12 +56,39 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
     chunkDigests: true,
     reserveBytes: headFirst ? 0 : fileOffset + metadataBound,
     expectedBytes: headFirst ? layerSize(fileSize) : undefined,
+    readBack: options.readBack === true || pieces !== undefined,
+    resume: resume?.blob,
   })
-  if (headFirst && options.resume === undefined) await blob.write(tarHead(fileName, fileSize))
+  let size = 0
+  let kept = resume?.pieces ?? { pieces: 0, bytes: 0 }
+
+  const readAt = (offset: number, length: number): Promise<Uint8Array> =>
+    blob.readAt(headFirst ? fileOffset + offset : offset, length)
+
+  async function write(chunk: Uint8Array): Promise<void> {
+    await blob.write(chunk)
+    size += chunk.length
+  }
+
+  if (headFirst && resume?.blob === undefined) await blob.write(tarHead(fileName, fileSize))
+  if (pieces && resume?.pieces) {
+    for await (const piece of readPieces(resume.pieces, pieces)) await write(piece)
+  }
   return {
-    write: (chunk) => blob.write(chunk),
-    readAt: (offset, length) => blob.readAt(headFirst ? fileOffset + offset : offset, length),
-    checkpoint: () => blob.checkpoint(),
+    write,
+    readAt,
+    async checkpoint() {
+      if (blob.checkpoint) {
+        const token = await blob.checkpoint()
+        return async () => ({ blob: token })
+      }
+      if (!pieces) throw new Error('a layer without pieces is not kept')
+      const end = size
+      return async (signal) => {
+        kept = await keepPieces(kept, end, { store: pieces, readAt, signal })
+        return { pieces: kept }
+      }
+    },
     async finish({ size, metadata }) {
       await blob.write(tarEnd(size))
       if (!headFirst) {

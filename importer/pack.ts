@@ -11,7 +11,9 @@ import { withoutVhdFooter } from '../converter/formats/vhd-fixed.ts'
 import { encodeExtents } from '../converter/extents-encoder.ts'
 import { encodeQcow2, encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
 import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
-import { openLayer, type LayerWriter } from './layer-writer.ts'
+import { createKeeping, type Keeping } from './keeping.ts'
+import type { PieceStore } from './layer-pieces.ts'
+import { openLayer, type KeptLayer, type LayerWriter } from './layer-writer.ts'
 import type { StorePlan } from './plan.ts'
 import type { Progress } from './progress.ts'
 
@@ -44,15 +46,14 @@ export interface PackedDisk extends AsyncDisposable {
 export interface PackState {
   /** Bytes of the disk that are in it. */
   readonly position: number
-  /** Of its `checkpoint`. */
-  readonly layer: string
+  readonly layer: KeptLayer
   /** Where it is encoded. */
   readonly encoder: Omit<EncoderState, 'position'> | undefined
   /** `encoderVersion` of the run: another one does not go on with it. */
   readonly version: string
 }
 
-export interface PackKeeper {
+export interface PackKeeper extends PieceStore {
   /** Bytes of the disk between two calls. */
   readonly everyBytes: number
   /** The encoder's records are those since the last call. */
@@ -86,12 +87,17 @@ export async function packDisk(
       fileSize: isCopy ? disk.length : undefined,
       metadataBound: isCopy ? 0 : metadataBound(mostVirtualBytes(disk, deps)),
       readBack: isCopy && disk.detected.format === 'qcow2',
+      pieces: deps.keeper,
       resume: deps.past?.layer,
       signal: deps.signal,
       onPush: deps.progress.pushed,
     }),
   )
-  const file = isCopy ? await copy(disk, layer, deps) : await encode(disk, layer, deps)
+  const keeping = createKeeping(layer, deps.keeper)
+  cleanup.defer(() => keeping.stop())
+  const pack = isCopy ? copy : encode
+  const file = await pack(disk, layer, { ...deps, keeping })
+  await keeping.stop()
   cleanup.move()
   return {
     ...file,
@@ -106,11 +112,15 @@ type PackedFile = Pick<
   'detected' | 'written' | 'virtualSize' | 'diskSize' | 'fileSize' | 'contentDigest' | 'encoder'
 >
 
+interface Kept {
+  readonly keeping: Keeping
+}
+
 /** The bytes as they come. */
 async function copy(
   { body, start, head, detected }: IncomingDisk,
   layer: LayerWriter,
-  { maxVirtualSize, signal, progress, past, keeper }: PackDeps,
+  { maxVirtualSize, signal, progress, past, keeping }: PackDeps & Kept,
 ): Promise<PackedFile> {
   const tail = createTail(tailBytes)
   let size = past?.position ?? 0
@@ -120,9 +130,9 @@ async function copy(
     size += chunk.length
     // A file may be a little larger than its disk: tables, headers, padding.
     assertVirtualSize(size - maxVirtualSize / 16, maxVirtualSize)
-    if (!keeper || size - saved < keeper.everyBytes) continue
+    if (!keeping.isDue(size - saved)) continue
     saved = size
-    await keep(layer, keeper, { position: size, encoder: undefined })
+    await keeping.save({ position: size, encoder: undefined })
   }
   checkEnd(detected, { head, tail: tail.bytes(), length: size })
   if (detected.format === 'qcow2') {
@@ -150,9 +160,13 @@ function mostVirtualBytes(
 }
 
 /** Any disk as our qcow2. */
-async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): Promise<PackedFile> {
+async function encode(
+  disk: IncomingDisk,
+  layer: LayerWriter,
+  deps: PackDeps & Kept,
+): Promise<PackedFile> {
   const { body, start, head, detected } = disk
-  const { clusterPool, scratchFolder, maxVirtualSize, signal, progress, past, keeper } = deps
+  const { clusterPool, scratchFolder, maxVirtualSize, signal, progress, past, keeping } = deps
   const tail = createTail(tailBytes)
   let diskSize = start
   let isFixedVhd = false
@@ -178,9 +192,9 @@ async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): P
           {
             ...options,
             from: past?.encoder && { ...past.encoder, position: past.position },
-            checkpoints: keeper && {
-              everyBytes: keeper.everyBytes,
-              save: ({ position, ...state }) => keep(layer, keeper, { position, encoder: state }),
+            checkpoints: deps.keeper && {
+              isDue: keeping.isDue,
+              save: ({ position, ...encoder }) => keeping.save({ position, encoder }),
             },
           },
         )
@@ -202,15 +216,6 @@ async function encode(disk: IncomingDisk, layer: LayerWriter, deps: PackDeps): P
     contentDigest,
     encoder: encoderVersion,
   }
-}
-
-async function keep(
-  layer: LayerWriter,
-  keeper: PackKeeper,
-  state: Pick<PackState, 'position' | 'encoder'>,
-): Promise<void> {
-  const token = await layer.checkpoint()
-  if (token !== undefined) await keeper.save({ ...state, layer: token, version: encoderVersion })
 }
 
 function assertVirtualSize(virtualSize: number | undefined, most: number): void {

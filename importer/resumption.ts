@@ -63,6 +63,8 @@ export async function prepareResumption({
       if (pin === undefined || length === undefined) return undefined
       return {
         everyBytes: keeper.everyBytes,
+        putPiece: (index, bytes) => keeper.putPiece(index, bytes),
+        getPiece: (index) => keeper.getPiece(index),
         async save(pack) {
           const before = isPlain ? stateBefore(pack.position) : undefined
           const state = before ?? { bytes: 0, hashes: {} }

@@ -51,7 +51,6 @@ export async function createStreamBlob(
     },
     prepend: () => Promise.reject(misuse('prepend')),
     readAt: () => Promise.reject(misuse('readAt')),
-    checkpoint: async () => undefined,
     async finish() {
       signal.throwIfAborted()
       const result = await writer.digest()

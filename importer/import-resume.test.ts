@@ -4,7 +4,6 @@ import type { RequestListener } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { qemuImg, scratchFolder } from '../converter/qemu-oracle.ts'
-import type { StoreDeps } from '../registry/store.ts'
 import { createQueueSetup, ended, importOf, type QueueSetup } from '../test/fixtures/queue-setup.ts'
 import type { NewImport } from './import-record.ts'
 
@@ -126,7 +125,7 @@ async function importOnce(bytes: Uint8Array, change: Partial<NewImport>) {
   return (await ended(queue, await queue.create(record, noKey))).image
 }
 
-describe.each<{ on: string; options: Partial<StoreDeps> }>([
+describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
   { on: 'a folder', options: {} },
   {
     on: 'storage that is only written in order, as a bucket is',

@@ -18,8 +18,8 @@ export interface ScratchBlobDeps {
 export interface FinishedScratch {
   readonly digest: Digest
   readonly size: number
-  /** All bytes, from the first on at every call; each chunk has memory of its own. */
-  contents(): AsyncIterable<Uint8Array>
+  /** The bytes of `[from, to)`, all of them unless said; each chunk has memory of its own. */
+  contents(from?: number, to?: number): AsyncIterable<Uint8Array>
 }
 
 /**
@@ -36,10 +36,11 @@ export async function createScratchBlob(
   let end = reserveBytes
   let finished: FinishedScratch | undefined
 
-  async function* contents(): AsyncGenerator<Uint8Array, void> {
+  async function* contents(from = 0, to = Infinity): AsyncGenerator<Uint8Array, void> {
+    const stop = Math.min(end, start + to)
     // One buffer a turn: the socket may still hold the one before.
-    for (let at = start; at < end; at += readBytes) {
-      const chunk = Buffer.allocUnsafe(Math.min(readBytes, end - at))
+    for (let at = start + from; at < stop; at += readBytes) {
+      const chunk = Buffer.allocUnsafe(Math.min(readBytes, stop - at))
       await readFully(file, chunk, at)
       yield chunk
       onPush(at + chunk.length - start, end - start)

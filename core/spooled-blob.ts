@@ -1,14 +1,26 @@
-import type { Digest } from './digest.ts'
 import { CodedError } from './errors.ts'
 import type { BlobWriter, CreateBlobOptions } from './registry.ts'
-import { retried } from './retry.ts'
-import { createScratchBlob } from './scratch-blob.ts'
-import { endUpload, sendUpload, startUpload, type RemoteBlobDeps } from './upload-client.ts'
+import { pause } from './retry.ts'
+import { createScratchBlob, type FinishedScratch } from './scratch-blob.ts'
+import {
+  askUpload,
+  cancelUpload,
+  endUpload,
+  sendUpload,
+  startUpload,
+  type RemoteBlobDeps,
+} from './upload-client.ts'
 
-/** A push from the scratch file can start again, so a registry that blinks does not cost the import. */
-const retryDelaysMs = [1000, 5000]
+/** Waits before the next try, over a registry that restarts; from the first again after progress. */
+const retryDelaysMs: readonly number[] = [500, 2000, 5000, 10_000, 15_000]
 
-/** Kept in a scratch file until `commit` sends it; a blob the registry has already is not sent. */
+/** Sent at a time to a registry that has lost all of a longer request that broke. */
+const pieceBytes = 32 * 1024 * 1024
+
+/**
+ * Kept in a scratch file until `commit` sends it; a blob the registry has already is not sent. A
+ * push that breaks goes on where the registry has got to.
+ */
 export function createSpooledBlob(
   root: string,
   options: CreateBlobOptions,
@@ -16,22 +28,55 @@ export function createSpooledBlob(
 ): Promise<BlobWriter> {
   const { signal } = options
 
-  async function push(digest: Digest, contents: () => AsyncIterable<Uint8Array>): Promise<void> {
-    const known = await http.send(`${root}/blobs/${digest}`, { method: 'HEAD', accept: [200, 404] })
-    await known.body.dump()
-    if (known.statusCode === 200) return
-    const at = await sendUpload(await startUpload(root, http, signal), contents(), http, signal)
-    await endUpload(at, digest, http, signal)
+  async function isKnown(digest: string): Promise<boolean> {
+    const { statusCode, body } = await http.send(`${root}/blobs/${digest}`, {
+      method: 'HEAD',
+      signal,
+      accept: [200, 404],
+    })
+    await body.dump()
+    return statusCode === 200
   }
 
-  return createScratchBlob(options, {
-    hashPool,
-    scratchFolder,
-    send: ({ digest, contents }) =>
-      retried(() => push(digest, contents), {
-        delaysMs: retryDelaysMs,
-        signal,
-        shouldRetry: (error) => error instanceof CodedError && error.code === 'TARGET_UNAVAILABLE',
-      }),
-  })
+  async function send({ digest, size, contents }: FinishedScratch): Promise<void> {
+    let upload: { at: string; offset: number } | undefined
+    let failures = 0
+    let mostBytes = Infinity
+
+    async function attempt(): Promise<void> {
+      // Also where the answer to its end was lost.
+      if (await isKnown(digest)) return
+      const begun = upload && (await askUpload(upload.at, http, signal))
+      if (begun && begun.offset > (upload?.offset ?? 0)) failures = 0
+      else if (upload) mostBytes = pieceBytes
+      if (upload && !begun) await cancelUpload(upload.at, http)
+      upload = begun ?? { at: await startUpload(root, http, signal), offset: 0 }
+      while (upload.offset < size || size === 0) {
+        const { at, offset }: typeof upload = upload
+        const end = Math.min(size, offset + mostBytes)
+        const isWhole = offset === 0 && end === size
+        const range = isWhole ? undefined : { start: offset, end }
+        upload = {
+          at: await sendUpload(at, contents(offset, end), http, signal, range),
+          offset: end,
+        }
+        failures = 0
+        if (end === size) break
+      }
+      await endUpload(upload.at, digest, http, signal)
+    }
+
+    for (;;) {
+      try {
+        return await attempt()
+      } catch (error) {
+        const mayPass = error instanceof CodedError && error.code === 'TARGET_UNAVAILABLE'
+        const delayMs = retryDelaysMs[failures++]
+        if (!mayPass || delayMs === undefined) throw error
+        await pause(delayMs, signal)
+      }
+    }
+  }
+
+  return createScratchBlob(options, { hashPool, scratchFolder, send })
 }

@@ -81,6 +81,9 @@ needed="
   mcopy:mtools
   fakeroot:fakeroot
   bsdtar:libarchive-tools
+  xorriso:xorriso
+  mkfs.xfs:xfsprogs
+  mkfs.btrfs:btrfs-progs
   python3:python3
 "
 missing=

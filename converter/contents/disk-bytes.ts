@@ -97,7 +97,7 @@ export function plainText(bytes: Uint8Array): string | undefined {
   const [text = ''] = Buffer.from(bytes).toString('utf8').split('\0', 1)
   const plain = text
     // Marks of direction too: a name must not rewrite the line that it stands in.
-    .replaceAll(/[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\uFFFD]+/gu, ' ')
+    .replaceAll(/[\s\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}\uFFFD]+/gu, ' ')
     .trim()
     .slice(0, 128)
     .trim()

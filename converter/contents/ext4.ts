@@ -73,7 +73,9 @@ function descriptorAt(group: number, block: SuperBlock): number {
   const metaGroup = Math.floor(group / perBlock)
   const inBlock = (group % perBlock) * descriptorBytes
   if (metaGroup < firstMetaGroup) {
-    return (firstDataBlock + 1 + metaGroup) * blockBytes + inBlock
+    // Right behind the superblock's own block, which is not always the first of its group.
+    const superBlock = Math.floor(superBlockAt / blockBytes)
+    return (superBlock + 1 + metaGroup) * blockBytes + inBlock
   }
   const first = metaGroup * perBlock
   const start = firstDataBlock + first * block.blocksPerGroup

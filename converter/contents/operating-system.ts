@@ -37,7 +37,8 @@ export async function readIsoSystem(tree: FileTree): Promise<SystemFacts | undef
   if (text === undefined) return undefined
   const [line = ''] = text.split('\n', 1)
   const name = plainText(Buffer.from(line))
-  const [, id, version] = /^([a-z-]+)\D*?([\d.]+)?(?:\s|$)/i.exec(line) ?? []
+  const [id] = /^[a-z]+/i.exec(line) ?? []
+  const [version] = /\d[\d.]*/.exec(line) ?? []
   return {
     os: id === undefined ? undefined : { id: id.toLowerCase(), version, name },
     architecture: namedArchitecture(line),

@@ -35,24 +35,6 @@ function row(image: ImageRecord): string[] {
   ]
 }
 
-/** `dvcr inspect <image>` */
-export async function inspectCommand(
-  text: string,
-  flags: Flags,
-  { terminal }: CommandContext,
-): Promise<void> {
-  await using target = await openTarget(flags, terminal)
-  const image = await target.images.get(parseImageReference(text))
-  if (flags.json) return void terminal.stdout.write(`${JSON.stringify(image, undefined, 2)}\n`)
-  const { annotations: _annotations, ...facts } = image
-  const sizes = new Set(['storedSize', 'virtualSize', 'fileSize'])
-  for (const [key, value] of Object.entries(facts)) {
-    const label = key.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)
-    const shown = sizes.has(key) ? `${formatSize(Number(value))} (${value} bytes)` : String(value)
-    terminal.stdout.write(`${label.padEnd(15)} ${shown}\n`)
-  }
-}
-
 /** `dvcr rm <image>` */
 export async function removeCommand(
   text: string,

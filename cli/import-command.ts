@@ -35,7 +35,7 @@ export interface ImportArguments {
     readonly sha256?: string
     readonly sha512?: string
     readonly json?: boolean
-    readonly arch: string
+    readonly arch?: string
   }
 }
 

@@ -87,7 +87,10 @@ export function createProgram(context: CommandContext): Command {
         .choices(['auto', 'as-is'])
         .default('auto'),
     )
-    .option('--arch <name>', 'architecture of the disk, or which one of an image', 'amd64')
+    .option(
+      '--arch <name>',
+      'architecture of the disk (found on it unless given), or which one of an image',
+    )
     .option('--md5 <hex>', 'expected checksum of the source')
     .option('--sha1 <hex>', 'expected checksum of the source')
     .option('--sha256 <hex>', 'expected checksum of the source')
@@ -115,11 +118,14 @@ export function createProgram(context: CommandContext): Command {
     .action(async (name, flags) => (await images()).listCommand(name, flags, context))
   program
     .command('inspect <image>')
-    .description('Show one image')
+    .description('Show one image: where it comes from, what is on its disk')
     .addOption(serverOption)
     .addOption(dataOption)
+    .option('--content', 'read the disk, say what its content is and whether the image says so')
     .addOption(jsonOption)
-    .action(async (image, flags) => (await images()).inspectCommand(image, flags, context))
+    .action(async (image, flags) =>
+      (await import('./inspect-command.ts')).inspectCommand(image, flags, context),
+    )
   program
     .command('rm <image>')
     .description(

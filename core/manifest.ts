@@ -11,6 +11,9 @@ export const mediaTypes = {
   ociLayer: 'application/vnd.oci.image.layer.v1.tar',
 } as const
 
+/** What an image is for that does not say. */
+export const defaultArchitecture = 'amd64'
+
 const digest = z.string().transform((text) => parseDigest(text))
 
 const descriptor = z.looseObject({

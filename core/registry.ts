@@ -62,6 +62,7 @@ export interface BlobWriter {
   /**
    * Bytes written so far, counted from the first `write` (what was prepended is before it); fewer
    * than `length` at the end. Only with `readBack` or `reserveBytes`; also while `commit` runs.
+   * What was prepended lies at negative offsets.
    */
   readAt(offset: number, length: number): Promise<Uint8Array>
   /**

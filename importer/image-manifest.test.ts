@@ -5,6 +5,7 @@ import { imageObjects, type ImageFacts } from './image-manifest.ts'
 
 const facts: ImageFacts = {
   sourceLabel: 'http://example.org/debian.raw.gz',
+  validator: undefined,
   sourceSize: 1000,
   sourceFormat: 'raw',
   storedFormat: 'qcow2',
@@ -20,7 +21,15 @@ const facts: ImageFacts = {
   contentDigest: parseDigest(`sha256:${'2'.repeat(64)}`),
   encoder: '1',
   checksums: { md5: undefined, sha256: 'ab' },
-  architecture: 'amd64',
+  architecture: undefined,
+  contents: {
+    partitionTable: undefined,
+    volumes: [],
+    firmware: [],
+    architecture: undefined,
+    os: undefined,
+    hasCloudInit: undefined,
+  },
 }
 
 const json = (bytes: Uint8Array): unknown => JSON.parse(Buffer.from(bytes).toString())

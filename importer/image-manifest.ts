@@ -1,9 +1,11 @@
 import { digestOf, type Descriptor, type Digest } from '../core/digest.ts'
 import type { DiskFormat } from '../core/disk-format.ts'
 import { chunkBytes } from '../core/hash-pool.ts'
-import { mediaTypes } from '../core/manifest.ts'
+import { defaultArchitecture, mediaTypes } from '../core/manifest.ts'
 import type { WrittenBlob } from '../core/registry.ts'
+import type { DiskContents } from '../converter/contents/disk-contents.ts'
 import type { Checksums } from './checksums.ts'
+import { contentsAnnotations } from './contents-annotations.ts'
 import { fileOffset } from './layer-tar.ts'
 
 /** Annotation names of a stored image (`docs/stored-image.md`). */
@@ -11,6 +13,8 @@ export const annotations = {
   sourceFormat: 'io.dvcr.source.format',
   source: 'io.dvcr.source',
   sourceSize: 'io.dvcr.source.size',
+  validator: 'io.dvcr.source.validator',
+  architecture: 'io.dvcr.architecture',
   storedFormat: 'io.dvcr.disk.format',
   virtualSize: 'io.dvcr.disk.virtual-size',
   diskSize: 'io.dvcr.disk.exact-size',
@@ -25,9 +29,14 @@ export const annotations = {
   chunks: 'io.dvcr.chunks',
 } as const
 
+/** No server needs more to name what it serves. */
+const mostValidatorLength = 256
+
 /** What an import learnt of an image; all sizes in bytes. */
 export interface ImageFacts {
   readonly sourceLabel: string
+  /** Of the source, as it names its content. */
+  readonly validator: string | undefined
   /** As transferred, before decompression. */
   readonly sourceSize: number
   readonly sourceFormat: DiskFormat
@@ -41,7 +50,9 @@ export interface ImageFacts {
   readonly contentDigest: Digest | undefined
   readonly encoder: string | undefined
   readonly checksums: Checksums
-  readonly architecture: string
+  /** What the disk is for, where that is known. */
+  readonly architecture: string | undefined
+  readonly contents: DiskContents
 }
 
 export interface ImageObjects {
@@ -57,7 +68,7 @@ export interface ImageObjects {
 export function imageObjects(facts: ImageFacts): ImageObjects {
   const chunks = chunkList(facts.layer)
   const config = encode({
-    architecture: facts.architecture,
+    architecture: facts.architecture ?? defaultArchitecture,
     os: 'linux',
     config: {
       Labels: {
@@ -92,6 +103,7 @@ function imageAnnotations(facts: ImageFacts): Record<string, string> {
   const checksums = Object.entries(facts.checksums)
     .filter(([, hex]) => hex !== undefined)
     .map(([algorithm, hex]) => [`${annotations.source}.${algorithm}`, hex])
+  const { validator, architecture } = facts
   const known = {
     [annotations.source]: facts.sourceLabel,
     [annotations.sourceFormat]: facts.sourceFormat,
@@ -103,6 +115,11 @@ function imageAnnotations(facts: ImageFacts): Record<string, string> {
     [annotations.fileOffset]: String(fileOffset),
     ...(facts.contentDigest ? { [annotations.contentDigest]: facts.contentDigest } : {}),
     ...(facts.encoder === undefined ? {} : { [annotations.encoder]: facts.encoder }),
+    ...(validator === undefined || validator.length > mostValidatorLength
+      ? {}
+      : { [annotations.validator]: validator }),
+    ...(architecture === undefined ? {} : { [annotations.architecture]: architecture }),
+    ...contentsAnnotations(facts.contents),
   }
   return { ...known, ...Object.fromEntries(checksums) }
 }

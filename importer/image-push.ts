@@ -1,18 +1,22 @@
 import { digestOf } from '../core/digest.ts'
 import { mediaTypes } from '../core/manifest.ts'
 import { tagExists, type Repository } from '../core/registry.ts'
+import type { Report } from '../core/report.ts'
 import { imageObjects } from './image-manifest.ts'
 import type { ImportedImage, ImportRequest } from './import-request.ts'
+import { chooseArchitecture, lookInside } from './look-inside.ts'
 import type { PackedDisk } from './pack.ts'
 import type { Progress } from './progress.ts'
+import type { Source } from './sources/source.ts'
 
 type Asked = Pick<ImportRequest, 'name' | 'tag' | 'replace' | 'checksums' | 'architecture'>
 
 export interface PushOptions extends Asked {
   readonly repository: Repository
-  readonly sourceLabel: string
+  readonly source: Pick<Source, 'label' | 'pin'>
   readonly signal: AbortSignal
   readonly progress: Progress
+  readonly report: Report
 }
 
 /**
@@ -21,11 +25,16 @@ export interface PushOptions extends Asked {
  */
 export async function pushImage(packed: PackedDisk, options: PushOptions): Promise<ImportedImage> {
   const { repository, signal, progress } = options
+  const before = packed.layer.isKept ? await lookInside(packed) : undefined
   // To another registry this is the stage `push`, which comes before.
   await packed.layer.commit()
   progress.stage('commit')
+  const contents = before ?? (await lookInside(packed))
+  const { architecture, warning } = chooseArchitecture(options.architecture, contents.architecture)
+  if (warning !== undefined) options.report({ type: 'warning', message: warning })
   const objects = imageObjects({
-    sourceLabel: options.sourceLabel,
+    sourceLabel: options.source.label,
+    validator: options.source.pin,
     sourceSize: progress.sourceBytes,
     sourceFormat: packed.detected.format,
     storedFormat: packed.plan.storedFormat,
@@ -36,7 +45,8 @@ export async function pushImage(packed: PackedDisk, options: PushOptions): Promi
     contentDigest: packed.contentDigest,
     encoder: packed.encoder,
     checksums: options.checksums,
-    architecture: options.architecture,
+    architecture,
+    contents,
   })
   for (const bytes of [objects.chunks, objects.config]) await putBlob(repository, bytes, signal)
   const { digest } = await repository.manifests.put(
@@ -49,6 +59,7 @@ export async function pushImage(packed: PackedDisk, options: PushOptions): Promi
     digest,
     format: packed.detected.format,
     storedFormat: packed.plan.storedFormat,
+    architecture,
     virtualSize: packed.virtualSize,
     layerDigest: packed.written.digest,
     storedSize: packed.written.size,

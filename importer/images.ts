@@ -3,6 +3,7 @@ import { CodedError } from '../core/errors.ts'
 import { isManifestIndex, parseManifest } from '../core/manifest.ts'
 import { formatImageReference, parseTag, type ImageReference } from '../core/reference.ts'
 import type { Registry, StoredManifest } from '../core/registry.ts'
+import { contentsRecordSchema, parseContents } from './contents-annotations.ts'
 import { annotations } from './image-manifest.ts'
 
 const bytes = z.int().nonnegative()
@@ -21,6 +22,9 @@ export const imageRecordSchema = z.object({
   layerDigest: z.string().optional(),
   contentDigest: z.string().optional(),
   source: z.string().optional(),
+  validator: z.string().optional().describe('ETag or Last-Modified of the source.'),
+  architecture: z.string().optional(),
+  contents: contentsRecordSchema.optional().describe('What was found on the disk.'),
   annotations: z.record(z.string(), z.string()),
 })
 export type ImageRecord = z.output<typeof imageRecordSchema>
@@ -133,6 +137,9 @@ function describe(name: string, tag: string | undefined, stored: StoredManifest)
     layerDigest: layers.length === 1 ? layers[0]?.digest : undefined,
     contentDigest: notes[annotations.contentDigest],
     source: notes[annotations.source],
+    validator: notes[annotations.validator],
+    architecture: notes[annotations.architecture],
+    contents: parseContents(notes),
     annotations: notes,
   }
   const known = Object.entries(record).filter(([, value]) => value !== undefined)

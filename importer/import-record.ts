@@ -46,8 +46,10 @@ export const newImportSchema = z.strictObject({
   architecture: z
     .string()
     .regex(/^[a-z0-9_-]{1,32}$/)
-    .default('amd64')
-    .describe('Which one of a container image for several.'),
+    .optional()
+    .describe(
+      'What the disk is for, as the OCI names it, and which one of a container image for several. Found on the disk unless given.',
+    ),
   replace: z.boolean().default(false).describe('Move the tag if it already exists.'),
   store: z
     .enum(storeModes)
@@ -71,6 +73,7 @@ export const importedImageSchema = z.object({
   digest: z.string().describe('Digest of the manifest.'),
   format: z.string(),
   storedFormat: z.string(),
+  architecture: z.string().optional(),
   virtualSize: bytes,
   layerDigest: z.string(),
   storedSize: bytes.describe('Bytes of the layer in the registry.'),

@@ -15,8 +15,8 @@ export interface ImportRequest {
   readonly replace: boolean
   readonly store: StoreMode
   readonly checksums: Checksums
-  /** What the disk is for, and which one of a container image for several. */
-  readonly architecture: string
+  /** What the disk is for, and which one of a container image for several; found out unless given. */
+  readonly architecture?: string | undefined
   /** Where it keeps how far it is, to go on there in a later run. */
   readonly keeper?: CheckpointKeeper
 }
@@ -28,6 +28,8 @@ export interface ImportedImage {
   readonly digest: Digest
   readonly format: DiskFormat
   readonly storedFormat: DiskFormat
+  /** As asked for, else as found on the disk. */
+  readonly architecture: string | undefined
   readonly virtualSize: number
   readonly layerDigest: Digest
   readonly storedSize: number

@@ -1,3 +1,4 @@
+import { CodedError } from '../core/errors.ts'
 import type { Blobs, BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
 import { keepPieces, readPieces, type KeptPieces, type PieceStore } from './layer-pieces.ts'
 import { fileOffset, tarEnd, tarHead } from './layer-tar.ts'
@@ -43,6 +44,12 @@ export interface LayerWriter extends AsyncDisposable {
       | { readonly size: number; readonly bytes: AsyncIterable<Uint8Array> }
       | undefined
   }): Promise<WrittenBlob>
+  /**
+   * After `finish`: bytes of the file, counted from its start. Where `isKept`, before `commit`;
+   * else they have gone to the registry already, and are read from there after it.
+   */
+  readFile(offset: number, length: number): Promise<Uint8Array>
+  readonly isKept: boolean
   commit(): Promise<void>
 }
 
@@ -59,6 +66,9 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
     readBack: options.readBack === true || pieces !== undefined,
     resume: resume?.blob,
   })
+  const isKept = !headFirst || options.readBack === true || pieces !== undefined
+  let written: WrittenBlob | undefined
+  let metadataSize = 0
   let size = 0
   let kept = resume?.pieces ?? { pieces: 0, bytes: 0 }
 
@@ -75,6 +85,7 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
     for await (const piece of readPieces(resume.pieces, pieces)) await write(piece)
   }
   return {
+    isKept,
     write,
     readAt,
     async checkpoint() {
@@ -96,9 +107,22 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
           yield tarHead(fileName, size)
           if (metadata) yield* metadata.bytes
         }
-        await blob.prepend(fileOffset + (metadata?.size ?? 0), head())
+        metadataSize = metadata?.size ?? 0
+        await blob.prepend(fileOffset + metadataSize, head())
       }
-      return blob.finish()
+      written = await blob.finish()
+      return written
+    },
+    async readFile(offset, length) {
+      if (isKept) return blob.readAt((headFirst ? fileOffset : -metadataSize) + offset, length)
+      if (!written) throw new CodedError('UNKNOWN', 'readFile needs finish before it')
+      const start = fileOffset + offset
+      const range = { start, end: Math.min(start + length, written.size) }
+      const chunks: Uint8Array[] = []
+      for await (const chunk of blobs.read(written.digest, { range, signal: options.signal })) {
+        chunks.push(Uint8Array.from(chunk))
+      }
+      return Buffer.concat(chunks)
     },
     commit: () => blob.commit(),
     [Symbol.asyncDispose]: () => blob.abort({ keep: true }),

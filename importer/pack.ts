@@ -6,11 +6,9 @@ import type { ClusterPool } from '../converter/cluster-pool.ts'
 import { checkEnd, tailBytes, type Detected } from '../converter/detect.ts'
 import type { EncoderState } from '../converter/encoder-state.ts'
 import { checkQcow2Complete } from '../converter/qcow2-check.ts'
-import { readDisk } from '../converter/disk-reader.ts'
-import { withoutVhdFooter } from '../converter/formats/vhd-fixed.ts'
-import { encodeExtents } from '../converter/extents-encoder.ts'
-import { encodeQcow2, encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
+import { encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
 import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
+import { encodeDisk } from './encode-disk.ts'
 import { createKeeping, type Keeping } from './keeping.ts'
 import type { PieceStore } from './layer-pieces.ts'
 import { openLayer, type KeptLayer, type LayerWriter } from './layer-writer.ts'
@@ -165,50 +163,31 @@ async function encode(
   layer: LayerWriter,
   deps: PackDeps & Kept,
 ): Promise<PackedFile> {
-  const { body, start, head, detected } = disk
+  const { body, start, detected } = disk
   const { clusterPool, scratchFolder, maxVirtualSize, signal, progress, past, keeping } = deps
-  const tail = createTail(tailBytes)
   let diskSize = start
-  let isFixedVhd = false
   const file = observed(body, (chunk) => (diskSize += chunk.length))
-  const options = {
-    write: (chunk: Uint8Array) => layer.write(chunk),
-    maxVirtualSize,
-    spillFolder: scratchFolder,
-    pool: clusterPool,
-    signal,
-  }
-  const { format } = detected
-  await using encoded =
-    format === 'raw' || format === 'iso'
-      ? await encodeQcow2(
-          skipping(
-            observed(
-              withoutVhdFooter(file, start, () => (isFixedVhd = true)),
-              tail.push,
-            ),
-            (past?.position ?? 0) - start,
-          ),
-          {
-            ...options,
-            from: past?.encoder && { ...past.encoder, position: past.position },
-            checkpoints: deps.keeper && {
-              isDue: keeping.isDue,
-              save: ({ position, ...encoder }) => keeping.save({ position, encoder }),
-            },
-          },
-        )
-      : await encodeExtents(
-          readDisk(file, { ...options, format, head, mostSpillBytes: maxVirtualSize }),
-          options,
-        )
-  const { virtualSize, sourceSize, metadataSize, dataSize, contentDigest } = encoded
-  checkEnd(detected, { head, tail: tail.bytes(), length: sourceSize })
+  await using encoded = await encodeDisk(
+    { ...disk, body: file },
+    {
+      write: (chunk) => layer.write(chunk),
+      maxVirtualSize,
+      spillFolder: scratchFolder,
+      pool: clusterPool,
+      signal,
+      from: past?.encoder && { ...past.encoder, position: past.position },
+      checkpoints: deps.keeper && {
+        isDue: keeping.isDue,
+        save: ({ position, ...encoder }) => keeping.save({ position, encoder }),
+      },
+    },
+  )
+  const { format, virtualSize, metadataSize, dataSize, contentDigest } = encoded
   progress.stage('digest')
   const fileSize = metadataSize + dataSize
   const metadata = { size: metadataSize, bytes: encoded.metadata() }
   return {
-    detected: isFixedVhd ? { format: 'vhd', virtualSize } : detected,
+    detected: format === detected.format ? detected : { format, virtualSize },
     written: await layer.finish({ size: fileSize, metadata }),
     virtualSize,
     diskSize,

@@ -54,11 +54,5 @@ export async function importImage(
     past: past?.pack,
     keeper: resumption.keeperOf(source, disk),
   })
-  return await pushImage(packed, {
-    ...request,
-    repository,
-    sourceLabel: source.label,
-    signal,
-    progress,
-  })
+  return await pushImage(packed, { ...request, repository, source, signal, progress, report })
 }

@@ -116,6 +116,8 @@ export function blobContract(open: () => Registry): void {
       await writer.prepend(head.length, bytesOf(head.subarray(0, 7), head.subarray(7)))
       const whole = Buffer.concat([head, body])
       const { digest, size, chunkDigests } = await writer.finish()
+      const got = await writer.readAt(-head.length, whole.length + 1)
+      expect(Buffer.from(got).equals(whole)).toBe(true)
       await writer.commit()
       expect({ digest, size }).toEqual({ digest: digestOf(whole), size: whole.length })
       expect(chunkDigests).toHaveLength(64)

@@ -115,7 +115,7 @@ it.each(names)('%s: cut off anywhere, or said to be of another size', async (nam
 it('a disk that cannot be read is one of which nothing is known', async () => {
   const broken = createDiskBytes(() => Promise.reject(new Error('gone')), 64 * mib)
   expect(await findContents(broken)).toEqual({
-    partitionTable: 'none',
+    partitionTable: undefined,
     volumes: [],
     firmware: [],
     architecture: undefined,

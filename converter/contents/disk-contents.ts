@@ -94,7 +94,7 @@ async function openVolumes(disk: DiskBytes, table: PartitionTable): Promise<Open
 
 function isOnWholeDisk(found: FileSystem | undefined, { kind }: PartitionTable): boolean {
   // A CD that also starts from a USB stick has both.
-  return kind === 'none' ? found !== undefined : found?.type === 'iso9660'
+  return found !== undefined && (kind === 'none' || found.type === 'iso9660')
 }
 
 function namesOf({ type, label, uuid }: FileSystem): Volume['fileSystem'] {
@@ -115,7 +115,7 @@ async function hasBootCode(
   disk: DiskBytes,
   { kind, partitions }: PartitionTable,
 ): Promise<boolean> {
-  if (kind === 'none') return false
+  if (kind === 'none' || kind === undefined) return false
   const sector = await attempt(() => disk.read(0, 512))
   if (!sector || sector.readUInt16LE(510) !== 0xaa55) return false
   const code = sector.subarray(0, 440)

@@ -15,7 +15,8 @@ export interface Partition {
 }
 
 export interface PartitionTable {
-  readonly kind: 'none' | 'mbr' | 'gpt'
+  /** `undefined`: not even the first sector could be read. */
+  readonly kind: 'none' | 'mbr' | 'gpt' | undefined
   readonly partitions: readonly Partition[]
 }
 
@@ -27,15 +28,14 @@ const protective = 0xee
 
 /** A GPT that holds, else an MBR. @see UEFI 2.10 §5.2 and §5.3 */
 export async function readPartitionTable(disk: DiskBytes): Promise<PartitionTable> {
-  const none = { kind: 'none', partitions: [] } as const
   const sector = await attempt(() => disk.read(0, 512))
-  if (!sector) return none
+  if (!sector) return { kind: undefined, partitions: [] }
   const main = mbrEntries(sector)
   for (const sectorBytes of [512, 4096]) {
     const gpt = (await readGpt(disk, 1, sectorBytes)) ?? (await readGpt(disk, -1, sectorBytes))
     if (gpt) return { kind: 'gpt', partitions: gpt }
   }
-  if (!isMbr(sector, main, disk.size)) return none
+  if (!isMbr(sector, main, disk.size)) return { kind: 'none', partitions: [] }
   if (main.some(({ type }) => type === protective)) return { kind: 'gpt', partitions: [] }
   return { kind: 'mbr', partitions: await mbrPartitions(disk, main) }
 }

@@ -3,7 +3,12 @@ import { digestAlgorithm, digestHex, type Descriptor } from '../../core/digest.t
 import type { ErrorCode } from '../../core/error-codes.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
-import { isManifestIndex, isNonDistributable, parseManifest } from '../../core/manifest.ts'
+import {
+  defaultArchitecture,
+  isManifestIndex,
+  isNonDistributable,
+  parseManifest,
+} from '../../core/manifest.ts'
 import { formatReference, type Reference } from '../../core/reference.ts'
 import type { Repository } from '../../core/registry.ts'
 import { pause } from '../../core/retry.ts'
@@ -24,8 +29,8 @@ export interface ImageReader {
 export interface ImageSourceOptions {
   readonly label: string
   readonly reference: Reference
-  /** Of an image for several: `amd64`. */
-  readonly architecture: string
+  /** Of an image for several; `amd64` unless given. */
+  readonly architecture?: string | undefined
   readonly hashPool: HashPool
   readonly signal: AbortSignal
   /** Waits before the next try, ms; one more try than entries. Reset by every byte that arrives. */
@@ -117,7 +122,7 @@ const platform = z.looseObject({
 /** The layers of the image for that architecture, the lowest first. */
 async function findLayers(
   { manifests }: ImageReader,
-  { label, reference, architecture, signal }: ImageSourceOptions,
+  { label, reference, architecture = defaultArchitecture, signal }: ImageSourceOptions,
 ): Promise<readonly Layer[]> {
   let at = reference
   for (let depth = 0; depth <= deepestIndex; depth++) {

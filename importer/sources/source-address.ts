@@ -16,7 +16,7 @@ export interface OpenOptions {
   /** Where connections may go; without one, anywhere. */
   readonly policy?: AddressPolicy
   /** Of an image for several. */
-  readonly architecture: string
+  readonly architecture?: string | undefined
   /** Who we are at a registry, by docker's name for it; nobody unless given. */
   readonly findLogin?: (host: string) => Promise<Login | undefined>
   /** Where to begin, where the source can. */

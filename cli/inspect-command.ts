@@ -84,7 +84,7 @@ function printImage(
   { stdout }: Terminal,
 ): void {
   const print = (label: string, value: string): void =>
-    void stdout.write(`${label.padEnd(15)} ${printable(value)}\n`)
+    void stdout.write(`${label.padEnd(16)} ${printable(value)}\n`)
   const sizes = new Set(['storedSize', 'virtualSize', 'fileSize'])
   for (const [key, value] of Object.entries(facts)) {
     const label = key.replaceAll(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`)

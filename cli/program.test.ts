@@ -153,7 +153,7 @@ describe('a folder without a server', () => {
 
     expect((await image('images')).out).toMatch(/^IMAGE +FORMAT .*\ndebian:12 +raw +256\.0 KiB/)
     const inspected = (await image('inspect', 'debian:12')).out
-    expect(inspected).toContain('virtual size    256.0 KiB (262144 bytes)')
+    expect(inspected).toContain('virtual size     256.0 KiB (262144 bytes)')
     expect(inspected).not.toMatch(/undefined|NaN/)
 
     expect((await image('tag', 'debian:12', 'stable')).exitCode).toBe(0)

@@ -5,15 +5,17 @@ import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
 import { readQcow2Guest } from '../converter/qcow2-guest.ts'
 import type { PackedDisk } from './pack.ts'
 
+/** Of a packed disk. */
+interface StoredDisk extends Pick<PackedDisk, 'virtualSize'> {
+  readonly layer: Pick<PackedDisk['layer'], 'readFile'>
+  readonly plan: Pick<PackedDisk['plan'], 'storedFormat'>
+}
+
 /**
  * What is on a packed disk, read back from the file as it is stored: the same way for all formats,
  * and nothing on the way of the bytes. Never rejects; what cannot be read is not known.
  */
-export async function lookInside({
-  layer,
-  plan,
-  virtualSize,
-}: Pick<PackedDisk, 'layer' | 'plan' | 'virtualSize'>): Promise<DiskContents> {
+export async function lookInside({ layer, plan, virtualSize }: StoredDisk): Promise<DiskContents> {
   const readFile = (offset: number, length: number) => layer.readFile(offset, length)
   const readGuest = async (offset: number, length: number): Promise<Uint8Array> => {
     guest ??= readFile(0, headBytes).then((head) =>

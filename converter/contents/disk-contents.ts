@@ -2,7 +2,7 @@ import { efiArchitectures, onlyArchitecture } from './architecture.ts'
 import { attempt, type DiskBytes } from './disk-bytes.ts'
 import { findFileSystem } from './file-systems.ts'
 import type { FileSystem, FileTree } from './file-tree.ts'
-import { bootImagesOf } from './iso9660.ts'
+import { bootImagesOf, openIso } from './iso9660.ts'
 import {
   readIsoSystem,
   readSystem,
@@ -46,7 +46,10 @@ const mostVolumes = 32
 export async function findContents(disk: DiskBytes): Promise<DiskContents> {
   const table = await readPartitionTable(disk)
   const volumes = await openVolumes(disk, table)
-  const trees = volumes.map(({ tree }) => tree).filter((tree) => tree !== undefined)
+  const trees = volumes
+    .filter(({ fileSystem }) => fileSystem?.type === 'vfat' || fileSystem?.type === 'iso9660')
+    .map(({ tree }) => tree)
+    .filter((tree) => tree !== undefined)
   const cds = (await attempt(() => bootImagesOf(disk))) ?? []
   for (const { firmware, bytes } of cds) {
     // Its firmware starts the file system in there.
@@ -80,21 +83,29 @@ async function openVolumes(disk: DiskBytes, table: PartitionTable): Promise<Open
     return { partition: { number, type, name }, start, size }
   })
   const found: OpenVolume[] = []
-  for (const volume of [whole, ...parts]) {
-    const fileSystem = await findFileSystem(disk.part(volume.start, volume.size))
-    // What starts a disk with partitions can look like a file system.
-    const isWhole = volume.partition === undefined
-    if (isWhole && !isOnWholeDisk(fileSystem, table)) continue
-    const open = fileSystem?.openTree
-    const tree = open && (await attempt(open))
-    found.push({ ...volume, fileSystem: fileSystem && namesOf(fileSystem), tree })
+  // A CD that also starts from a USB stick has both; else what starts a disk with partitions can
+  // look like a file system.
+  const onWholeDisk = await attempt(() =>
+    table.kind === 'none' ? findFileSystem(disk) : openIso(disk),
+  )
+  if (onWholeDisk) found.push(await openVolume(whole, onWholeDisk))
+  for (const volume of parts) {
+    // A program for the BIOS and nothing else.
+    const isProgram = volume.partition.type === 'bios-boot'
+    const bytes = disk.part(volume.start, volume.size)
+    const fileSystem = isProgram ? undefined : await findFileSystem(bytes)
+    found.push(await openVolume(volume, fileSystem))
   }
   return found
 }
 
-function isOnWholeDisk(found: FileSystem | undefined, { kind }: PartitionTable): boolean {
-  // A CD that also starts from a USB stick has both.
-  return found !== undefined && (kind === 'none' || found.type === 'iso9660')
+async function openVolume(
+  volume: Omit<Volume, 'fileSystem'>,
+  found: FileSystem | undefined,
+): Promise<OpenVolume> {
+  const open = found?.openTree
+  const tree = open && (await attempt(open))
+  return { ...volume, fileSystem: found && namesOf(found), tree }
 }
 
 function namesOf({ type, label, uuid }: FileSystem): Volume['fileSystem'] {

@@ -14,16 +14,16 @@ interface Signature {
 }
 
 const mib = 1024 * 1024
+const btrfs: Signature = {
+  type: 'btrfs',
+  at: 65_600,
+  magic: '_BHRfS_M',
+  label: { at: 65_835, size: 256 },
+  uuid: 65_568,
+}
 const signatures: readonly Signature[] = [
   { type: 'LUKS', at: 0, magic: 'LUKS\xba\xbe' },
   { type: 'xfs', at: 0, magic: 'XFSB', label: { at: 108, size: 12 }, uuid: 32 },
-  {
-    type: 'btrfs',
-    at: 65_600,
-    magic: '_BHRfS_M',
-    label: { at: 65_835, size: 256 },
-    uuid: 65_568,
-  },
   { type: 'squashfs', at: 0, magic: 'hsqs' },
   { type: 'ntfs', at: 3, magic: 'NTFS    ' },
   { type: 'exfat', at: 3, magic: 'EXFAT   ' },
@@ -40,12 +40,11 @@ const signatures: readonly Signature[] = [
 
 /** What these bytes are formatted as; `undefined` where nobody knows. */
 export async function findFileSystem(bytes: DiskBytes): Promise<FileSystem | undefined> {
-  for (const signature of signatures) {
-    const found = await attempt(() => readSignature(bytes, signature))
-    if (found) return found
-  }
-  for (const open of [openExt4, openIso, openFat]) {
-    const found = await attempt(() => open(bytes))
+  const bySignature = signatures.map((one) => () => readSignature(bytes, one))
+  const near = [openExt4, openIso, openFat].map((open) => () => open(bytes))
+  // Most are known from their first 64 KiB: the rest is read where they are not.
+  for (const look of [...bySignature, ...near, () => readSignature(bytes, btrfs)]) {
+    const found = await attempt(look)
     if (found) return found
   }
   return undefined

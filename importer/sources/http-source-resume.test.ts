@@ -1,8 +1,9 @@
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import { describe, expect, test } from 'vitest'
-import { noise } from '../../test/fixtures/chunks.ts'
+import { collect, noise } from '../../test/fixtures/chunks.ts'
 import { fetchSource, sourceFailure } from '../../test/fixtures/fetched-source.ts'
 import { startWebServer, withStatus } from '../../test/fixtures/web-server.ts'
+import { openHttpSource } from './http-source.ts'
 
 const body = noise(300_000)
 const half = body.length / 2
@@ -36,8 +37,10 @@ describe('a body that breaks', () => {
       if (count === 1) cut(response, half, headers)
       else sendRange(request, response, headers)
     })
-    expect((await fetchAll(web.origin)).equals(body)).toBe(true)
+    await using source = await openHttpSource(web.origin, { signal, retryDelaysMs: [1] })
+    expect((await collect(source.body)).equals(body)).toBe(true)
     expect(web.requests[1]?.headers).toMatchObject({ range: `bytes=${half}-`, 'if-range': ifRange })
+    expect(source.validator).toBe(ifRange)
   })
 
   test('is continued where the redirects ended, as often as bytes arrive', async () => {

@@ -58,6 +58,10 @@ describe.each(['a server', 'a folder'])('on %s', (kind) => {
     const record = imageRecordSchema.parse(JSON.parse(inspected.stdout))
     expect(record).toMatchObject({ digest: fromFile.digest, virtualSize: body.length })
     expect((await run('inspect', `os/boot@${fromFile.digest}`)).stdout).toContain(fromFile.digest)
+    const shown = (await run('inspect', 'os/boot:url')).stdout
+    expect(shown).toMatch(/^firmware +bios$/m)
+    expect(shown).toMatch(/^PARTITION +TYPE +START +SIZE +FILE SYSTEM +LABEL +UUID$/m)
+    expect(shown).toMatch(/^1 +0x83 +512 B +1023\.5\d* KiB +- +- +-$/m)
 
     const tagged = await run('tag', 'os/boot:1', 'stable')
     expect(tagged.stdout).toBe(`os/boot:stable is ${fromFile.digest}`)
@@ -70,6 +74,19 @@ describe.each(['a server', 'a folder'])('on %s', (kind) => {
     expect(await tags()).toEqual(['1', 'url'])
     expect((await run('rm', `os/boot@${fromFile.digest}`)).exitCode).toBe(0)
     expect(await tags()).toEqual(['url'])
+  })
+
+  it('the content of an image is computed and compared', async () => {
+    const ours = printedImport(await run('import', file, 'content/ours:1', '--json'))
+    await run('import', file, 'content/raw:1', '--store', 'as-is', '--arch', 'arm64')
+    const read = await run('inspect', 'content/ours:1', '--content')
+    expect(read).toMatchObject({ exitCode: 0 })
+    expect(read.stdout).toContain(`${ours.contentDigest} (as the image says)\n`)
+    const { stdout } = await run('inspect', 'content/raw:1', '--content', '--json')
+    expect(JSON.parse(stdout)).toMatchObject({
+      architecture: 'arm64',
+      content: { format: 'raw', virtualSize: body.length, contentDigest: ours.contentDigest },
+    })
   })
 
   it('imports are listed, failed ones with the reason', async () => {
@@ -96,6 +113,25 @@ describe.each(['a server', 'a folder'])('on %s', (kind) => {
     expect(outcome).toMatchObject({ exitCode, stdout: '' })
     expect(outcome.stderr).toMatch(new RegExp(`^dvcr: ${code}: [^\n]+$`))
   })
+})
+
+it('an image that says another content than it has is damage', async () => {
+  await dvcr(['import', file, 'liar:1', '--server', server.url])
+  const manifests = `${server.url}/v2/liar/manifests`
+  const type = 'application/vnd.oci.image.manifest.v1+json'
+  const honest = await (await fetch(`${manifests}/1`, { headers: { accept: type } })).text()
+  const said = `sha256:${'0'.repeat(64)}`
+  const terminal = '\\u001b[2J'
+  const body = honest
+    .replace(/("io.dvcr.content-digest":")[^"]+/, `$1${said}`)
+    .replace(/("io.dvcr.source":")/, `$1${terminal}`)
+  const put = { method: 'PUT', headers: { 'content-type': type }, body }
+  expect((await fetch(`${manifests}/2`, put)).status).toBe(201)
+  const outcome = await dvcr(['inspect', 'liar:2', '--content', '--server', server.url])
+  expect(outcome.exitCode).not.toBe(0)
+  expect(outcome.stderr).toMatch(new RegExp(`DAMAGE_FOUND: liar:2 says .*${said}`))
+  expect(outcome.stdout).toMatch(/^content +sha256:[0-9a-f]{64} \(NOT as the image says\)$/m)
+  expect(outcome.stdout).not.toContain('\u001b')
 })
 
 it('the same source is the same image on a server and in a folder', async () => {

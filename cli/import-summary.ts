@@ -22,6 +22,7 @@ export function printImport(
   const rows = [
     ['format', stored],
     ['virtual size', formatSize(image.virtualSize)],
+    ...(image.architecture === undefined ? [] : [['architecture', image.architecture]]),
     ['stored', `${formatSize(image.storedSize)} (${image.storedSize} bytes)`],
     ['transferred', speed],
     ...(image.scratchBytes > 0 ? [['scratch', formatSize(image.scratchBytes)]] : []),

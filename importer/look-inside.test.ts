@@ -62,7 +62,7 @@ async function run(bytes: Uint8Array, change: Partial<ImportRequest> & { tag: st
       openSource: async () => ({
         ...openStreamSource('disk', body()),
         length: bytes.length,
-        validator: '"v1"',
+        pin: '"v1"',
       }),
       name: 'a',
       replace: true,

@@ -40,7 +40,7 @@ describe('a body that breaks', () => {
     await using source = await openHttpSource(web.origin, { signal, retryDelaysMs: [1] })
     expect((await collect(source.body)).equals(body)).toBe(true)
     expect(web.requests[1]?.headers).toMatchObject({ range: `bytes=${half}-`, 'if-range': ifRange })
-    expect(source.validator).toBe(ifRange)
+    expect(source.pin).toBe(ifRange)
   })
 
   test('is continued where the redirects ended, as often as bytes arrive', async () => {

@@ -22,10 +22,7 @@ export const imageRecordSchema = z.object({
   layerDigest: z.string().optional(),
   contentDigest: z.string().optional(),
   source: z.string().optional(),
-  sourceValidator: z
-    .string()
-    .optional()
-    .describe('ETag or Last-Modified of the source.'),
+  sourceValidator: z.string().optional().describe('ETag or Last-Modified of the source.'),
   architecture: z.string().optional(),
   contents: contentsRecordSchema.optional().describe('What was found on the disk.'),
   annotations: z.record(z.string(), z.string()),

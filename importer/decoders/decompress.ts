@@ -1,15 +1,13 @@
 import { availableParallelism } from 'node:os'
-import { constants as zlib, createGunzip, createZstdDecompress } from 'node:zlib'
 import type { Compression } from '../../core/disk-format.ts'
 import { CodedError } from '../../core/errors.ts'
 import { peek, type Bytes } from '../../core/streams.ts'
 import { decodeNatively } from './native-stage.ts'
-import { decodeWith } from './zlib-stage.ts'
-import { wholeFrames } from './zstd-frames.ts'
+import { decodeGzip } from './zlib-stage.ts'
+import { decodeZstd } from './zstd-stage.ts'
 
 const deepest = 2
 const magicBytes = 10
-const outputBytes = 1024 * 1024
 /** What xz may use: enough for `xz -9` on one core and `xz -6` on two; bombs with larger dictionaries are refused. */
 const xz = {
   kind: 'xz',
@@ -17,8 +15,6 @@ const xz = {
   memoryLimit: 256 * 1024 * 1024,
   threadedMemoryLimit: 160 * 1024 * 1024,
 } as const
-/** zstd windows up to 128 MiB, the format's recommended most for decoders. */
-const zstdWindowLog = 27
 
 /** By magic, never by name. Undefined: not wrapped. */
 export function detectCompression(head: Uint8Array): Compression | undefined {
@@ -29,14 +25,15 @@ export function detectCompression(head: Uint8Array): Compression | undefined {
   if (magic.startsWith('28b52ffd') || /^5[0-9a-f]2a4d18/.test(magic)) return 'zstd'
   // The size of its blocks, then the first one or the end: digits of pi, or of its square root.
   if (/^425a683[1-9](?:314159265359|177245385090)/.test(magic)) return 'bzip2'
-  if (magic.startsWith('04224d18')) return 'lz4'
+  // A frame, or one of the legacy format that `lz4 -l` and kernels have.
+  if (magic.startsWith('04224d18') || magic.startsWith('02214c18')) return 'lz4'
   return undefined
 }
 
 /**
  * Unwraps `body`, at most two layers deep; `wrappings` from the outside in. Multi-member gzip,
- * multi-stream xz and bzip2, and multi-frame zstd and lz4 are one stream. Throws COMPRESSION_INVALID for damaged,
- * truncated or trailing bytes, FORMAT_UNSUPPORTED for a third layer.
+ * multi-stream xz and bzip2, and multi-frame zstd and lz4 are one stream; zeros may follow the end. Throws COMPRESSION_INVALID for damaged,
+ * truncated or other trailing bytes, FORMAT_UNSUPPORTED for a third layer.
  */
 export async function decompress(body: Bytes): Promise<{
   readonly body: AsyncGenerator<Uint8Array, void>
@@ -63,19 +60,9 @@ export async function decompress(body: Bytes): Promise<{
 function decoded(compression: Compression, body: Bytes): Bytes {
   switch (compression) {
     case 'gzip':
-      return decodeWith(createGunzip({ chunkSize: outputBytes }), body, {
-        name: 'gzip',
-        zeroPadding: true,
-      })
+      return decodeGzip(body)
     case 'zstd':
-      return decodeWith(
-        createZstdDecompress({
-          chunkSize: outputBytes,
-          params: { [zlib.ZSTD_d_windowLogMax]: zstdWindowLog },
-        }),
-        wholeFrames(body),
-        { name: 'zstd', zeroPadding: false },
-      )
+      return decodeZstd(body)
     case 'xz':
       return decodeNatively(body, xz)
     case 'bzip2':

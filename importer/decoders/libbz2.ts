@@ -1,6 +1,7 @@
 import { CodedError } from '../../core/errors.ts'
 import type { NativeDecoder } from './decoder.ts'
 import { addressOf, loadLibrary } from './native-library.ts'
+import { assertPadding } from './padding.ts'
 
 /** What the functions of libbz2 answer. */
 const ok = 0
@@ -10,13 +11,14 @@ const streamEnd = 4
 const stream = { bytes: 80, nextIn: 0, availIn: 8, nextOut: 24, availOut: 32 } as const
 
 /**
- * bzip2 by the system's libbz2: streams one after another, each with its checksums proven. Throws
- * UNAVAILABLE where it is missing.
+ * bzip2 by the system's libbz2: streams one after another, each with its checksums proven, then
+ * zeros. Throws UNAVAILABLE where it is missing.
  */
 export function createBzip2Decoder(): NativeDecoder {
   const bz2 = (library ??= load())
   const state = Buffer.alloc(stream.bytes)
   let isOpen = false
+  let isPadding = false
 
   function close(): void {
     if (isOpen) bz2.end(state)
@@ -32,7 +34,11 @@ export function createBzip2Decoder(): NativeDecoder {
 
   return {
     decode(input, output, last) {
-      if (!isOpen && input.length === 0) return { consumed: 0, produced: 0, ended: last }
+      isPadding ||= !isOpen && input[0] === 0
+      if (isPadding) assertPadding(input, 'bzip2')
+      if (isPadding || (!isOpen && input.length === 0)) {
+        return { consumed: input.length, produced: 0, ended: last }
+      }
       if (!isOpen) open()
       state.writeBigUInt64LE(addressOf(input), stream.nextIn)
       state.writeUInt32LE(input.length, stream.availIn)

@@ -6,6 +6,7 @@ import { addressOf, loadLibrary, type Library } from './native-library.ts'
 /** liblzma's `lzma_ret`. */
 const ok = 0
 const streamEnd = 1
+const memlimitError = 6
 const bufferError = 10
 /** liblzma's `lzma_action`. */
 const run = 0
@@ -48,6 +49,11 @@ export function createXzDecoder(decoding: XzDecoderOptions): NativeDecoder {
     ? lzma.startThreaded(state, options)
     : lzma.start(state, BigInt(memoryLimit), concatenated)
   if (started !== ok) throw new CodedError('UNAVAILABLE', `liblzma does not start (${started})`)
+  const tooLarge = (): CodedError =>
+    new CodedError(
+      'SIZE_EXCEEDED',
+      `cannot decompress xz: with its dictionary a block needs more than the allowed ${memoryLimit} bytes of memory; compress it again with a smaller one (xz -9 or less)`,
+    )
   return {
     decode(input, output, last) {
       state.writeBigUInt64LE(addressOf(input), stream.nextIn)
@@ -59,7 +65,7 @@ export function createXzDecoder(decoding: XzDecoderOptions): NativeDecoder {
       const produced = output.length - Number(state.readBigUInt64LE(stream.availOut))
       // Nothing to do is not a failure while more input can come.
       if (result !== ok && result !== streamEnd && !(result === bufferError && !last)) {
-        throw refusal(result)
+        throw result === memlimitError ? tooLarge() : refusal(result)
       }
       return { consumed, produced, ended: result === streamEnd }
     },
@@ -107,9 +113,6 @@ function optional(library: Library, declaration: string): ReturnType<Library['fu
 }
 
 function refusal(result: number): CodedError {
-  if (result === 6) {
-    return new CodedError('SIZE_EXCEEDED', 'the xz data needs more memory than is allowed to it')
-  }
   const reasons: Readonly<Record<number, string>> = {
     7: 'other bytes follow its end',
     8: 'it uses options that liblzma does not know',

@@ -3,6 +3,7 @@ import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import { noise } from '../../test/fixtures/chunks.ts'
 import { refusalOf } from '../../test/fixtures/refusal.ts'
+import { loadLibrary } from './native-library.ts'
 import { createNativeDecoder, type NativeDecoding } from './native-decoder.ts'
 
 const mebibyte = 1024 * 1024
@@ -106,20 +107,99 @@ describe.each(formats)('$decoding.kind', ({ decoding, pack, between, second }) =
 
   test('refuses other bytes after the end', () => {
     const beginning = packed.subarray(0, 4)
-    for (const tail of [Buffer.from('x'), Buffer.alloc(3), noise(50), beginning]) {
+    for (const tail of [Buffer.from('x'), Buffer.from('\0\0\0x'), noise(50), beginning]) {
       const longer = Buffer.concat([packed, tail])
       for (const size of [1, packed.length, longer.length]) {
         expect(() => decode(decoding, longer, size, 1000)).toThrow(invalid)
       }
     }
   })
+
+  test('takes zeros after the end', () => {
+    for (const size of [4, 12, 5000]) {
+      const padded = Buffer.concat([joined, Buffer.alloc(size)])
+      for (const input of [1, 4096, padded.length]) {
+        expect(decode(decoding, padded, input, 1000).equals(whole)).toBe(true)
+      }
+    }
+  })
 })
 
-test('xz that needs more memory than it may is refused', () => {
+test('xz that needs more memory than it may is refused, with the limit', () => {
   const greedy = xz(plain, '--lzma2=preset=0,dict=32MiB')
   const limits = { memoryLimit: 8 * mebibyte, threadedMemoryLimit: 8 * mebibyte }
   expect(() => decode({ ...xzDecoding, ...limits }, greedy, 1000, 1000)).toThrow(
-    expect.objectContaining({ code: 'SIZE_EXCEEDED' }),
+    expect.objectContaining({
+      code: 'SIZE_EXCEEDED',
+      message: expect.stringMatching(/dictionary .* more than the allowed 8388608 bytes/),
+    }),
   )
   expect(decode(xzDecoding, greedy, 1000, 1000).equals(plain)).toBe(true)
+})
+
+test.each([
+  ['a library', { file: 'libnothing.so.7', name: 'xz', packages: 'xz-utils (or liblzma5)' }],
+  ['a library of that version', { file: 'liblzma.so.4', name: 'xz', packages: 'xz-utils' }],
+])('where %s is missing the refusal says what to install', (_, wanted) => {
+  expect(() => loadLibrary(wanted)).toThrow(
+    expect.objectContaining({
+      code: 'UNAVAILABLE',
+      message: expect.stringContaining(
+        `cannot decompress xz: the library ${wanted.file} is missing; install ${wanted.packages}`,
+      ),
+    }),
+  )
+})
+
+describe('lz4 beyond plain frames', () => {
+  const decoding = { kind: 'lz4' } as const
+  const frame = piped('lz4', '-1', '-c', '-q')(plain)
+  const legacy = piped('lz4', '-l', '-1', '-c', '-q')
+  const skippable = Buffer.concat([Buffer.from('5a2a4d1803000000', 'hex'), Buffer.from('abc')])
+  /** Three blocks, two of them full. */
+  const large = Buffer.concat([Buffer.alloc(16 * mebibyte, 'text that shrinks '), noise(5000)])
+
+  test('legacy frames are decoded, for any sizes of input and output', () => {
+    const one = legacy(plain)
+    const joined = Buffer.concat([one, frame, one, one, skippable, one, Buffer.alloc(9)])
+    const whole = Buffer.concat([plain, plain, plain, plain, plain])
+    fc.assert(
+      fc.property(...sizes, (inputSize, outputSize) => {
+        expect(decode(decoding, joined, inputSize, outputSize).equals(whole)).toBe(true)
+      }),
+      { numRuns: 30 },
+    )
+    expect(decode(decoding, legacy(large), 100_000, mebibyte).equals(large)).toBe(true)
+  })
+
+  test('legacy frames that are cut or changed end in an answer', () => {
+    const one = legacy(plain)
+    const at = fc.integer({ min: 5, max: one.length - 1 })
+    fc.assert(
+      fc.property(at, fc.integer({ min: 1, max: 255 }), ...sizes, (position, by, ...chunks) => {
+        const cut = one.subarray(0, position)
+        expect(() => decode(decoding, cut, ...chunks)).toThrow(invalid)
+        const damaged = Buffer.from(one)
+        damaged[position] = (one[position] ?? 0) ^ by
+        // There are no checksums.
+        expect([undefined, 'COMPRESSION_INVALID']).toContain(
+          refusalOf(() => decode(decoding, damaged, ...chunks)),
+        )
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  test('other bytes after a legacy frame are refused', () => {
+    for (const tail of ['garbage', 'x', '\0\0\0\0x', '\xff\xff\xff\xff']) {
+      const longer = Buffer.concat([legacy(plain), Buffer.from(tail, 'latin1')])
+      expect(() => decode(decoding, longer, 1000, 1000)).toThrow(invalid)
+    }
+  })
+
+  test('skippable frames are skipped', () => {
+    const joined = Buffer.concat([frame, skippable, skippable, frame, skippable])
+    const whole = Buffer.concat([plain, plain])
+    expect(decode(decoding, joined, 7, 1000).equals(whole)).toBe(true)
+  })
 })

@@ -1,25 +1,19 @@
-import type { ZstdDecompress, Gunzip } from 'node:zlib'
+import { createGunzip } from 'node:zlib'
 import { CodedError } from '../../core/errors.ts'
 import { inPieces, type Bytes } from '../../core/streams.ts'
+import { assertPadding } from './padding.ts'
 
 const inputBytes = 256 * 1024
 
-export interface ZlibStageOptions {
-  /** For messages: `gzip`, `zstd`. */
-  readonly name: string
-  /** gzip files may be padded with zeros; anything else after the end is an error. */
-  readonly zeroPadding: boolean
-}
+/** What the decoders of node:zlib give at once. */
+export const outputBytes = 1024 * 1024
 
 /**
- * Decodes with a decoder of node:zlib and proves that it used the whole input: Node's gzip and
- * zstd decoders stop without a word before trailing bytes. Throws COMPRESSION_INVALID.
+ * Decodes gzip and proves that it used the whole input: Node's decoder stops without a word before
+ * trailing bytes. Only zeros may follow its end. Throws COMPRESSION_INVALID.
  */
-export async function* decodeWith(
-  decoder: Gunzip | ZstdDecompress,
-  input: Bytes,
-  options: ZlibStageOptions,
-): AsyncGenerator<Uint8Array, void> {
+export async function* decodeGzip(input: Bytes): AsyncGenerator<Uint8Array, void> {
+  const decoder = createGunzip({ chunkSize: outputBytes })
   let sourceError: unknown
   let isOver = false
   let proceed = (): void => {}
@@ -35,7 +29,7 @@ export async function* decodeWith(
     let fed = 0
     for await (const piece of inPieces(input, inputBytes)) {
       if (fed > decoder.bytesWritten) {
-        assertPadding(piece, options)
+        assertPadding(piece, 'gzip')
         continue
       }
       fed += piece.length
@@ -46,7 +40,7 @@ export async function* decodeWith(
         if (isOver) resolve()
       })
       const unused = fed - decoder.bytesWritten
-      assertPadding(piece.subarray(piece.length - unused), options)
+      assertPadding(piece.subarray(piece.length - unused), 'gzip')
     }
     decoder.end()
   }
@@ -59,34 +53,33 @@ export async function* decodeWith(
     for await (const chunk of decoder) {
       const bytes: Uint8Array<ArrayBuffer> = chunk
       yield bytes
-      // Waiting for the garbage collector would hold some 80 MB of used output. Small chunks that
-      // waited together come in memory that Node shares among buffers.
-      const { byteLength } = bytes.buffer
-      const isOwn = byteLength > 2 * Buffer.poolSize
-      if (isOwn && bytes.byteOffset + bytes.length === byteLength) bytes.buffer.transfer(0)
+      giveBack(bytes)
     }
     await feeding
     if (sourceError !== undefined) throw sourceError
   } catch (error) {
     if (sourceError !== undefined) throw sourceError
-    throw new CodedError(
-      'COMPRESSION_INVALID',
-      `cannot decompress ${options.name}: ${why(error)}`,
-      {
-        cause: error,
-      },
-    )
+    throw damaged('gzip', error)
   } finally {
     decoder.destroy()
   }
 }
 
-function assertPadding(bytes: Uint8Array, { name, zeroPadding }: ZlibStageOptions): void {
-  if (bytes.length === 0 || (zeroPadding && bytes.every((byte) => byte === 0))) return
-  throw new CodedError(
-    'COMPRESSION_INVALID',
-    `cannot decompress ${name}: other bytes follow its end; the file is damaged or was joined with another`,
-  )
+/**
+ * Frees the memory of a chunk that was read. Waiting for the garbage collector would hold some
+ * 80 MB of used output; small chunks are parts of memory that Node shares among buffers.
+ */
+export function giveBack(chunk: Uint8Array<ArrayBuffer>): void {
+  const { byteLength } = chunk.buffer
+  const isOwn = byteLength > 2 * Buffer.poolSize
+  if (isOwn && chunk.byteOffset + chunk.length === byteLength) chunk.buffer.transfer(0)
+}
+
+/** The failure of a decoder of node:zlib, said in our words. */
+export function damaged(name: string, error: unknown): CodedError {
+  return new CodedError('COMPRESSION_INVALID', `cannot decompress ${name}: ${why(error)}`, {
+    cause: error,
+  })
 }
 
 function why(error: unknown): string {

@@ -119,7 +119,7 @@ async function importHere(
   const tracker = createImportTracker(newImportRecord(label, wanted))
   const startedMs = performance.now()
   const logins = openDockerConfig(terminal.env)
-  const reading = { retryDelaysMs: sourceRetryDelaysMs, findLogin: logins.find }
+  const reading = { retryDelaysMs: sourceRetryDelaysMs, findLogin: logins.find, maxVirtualSize }
   const following = (async () => {
     for await (const record of tracker.watch(signal)) bar.follow(record)
   })()

@@ -211,7 +211,7 @@ export const errorCodes = {
   COMPRESSION_INVALID: {
     status: 422,
     retryable: false,
-    meaning: 'The compressed data is damaged, truncated, or followed by other bytes.',
+    meaning: 'The compressed data is damaged, cut off, holds nothing, or other bytes follow it.',
   },
   FORMAT_UNKNOWN: {
     status: 422,
@@ -240,7 +240,7 @@ export const errorCodes = {
     status: 413,
     retryable: false,
     meaning:
-      'The disk, or the memory its decompression needs, is larger than allowed (`maxVirtualSize`).',
+      'The disk is larger than allowed (`maxVirtualSize`), or its decompression needs more memory or time.',
   },
 
   TARGET_UNAVAILABLE: {

@@ -20,7 +20,10 @@ const archiveOf = (files: readonly File[]): Promise<Buffer> =>
   tarOf(files.map(([name, contents]) => ({ name, contents })))
 
 async function unpack(bytes: Uint8Array, sizes: readonly number[] = [700]) {
-  const { body, length } = await unpackAppliance(chunked(bytes, sizes), { hashPool })
+  const { body, length } = await unpackAppliance(chunked(bytes, sizes), {
+    hashPool,
+    maxVirtualSize: 2 ** 40,
+  })
   return { bytes: await collect(body), length }
 }
 

@@ -24,7 +24,7 @@ const mostManifestBytes = 1024 * 1024
  */
 export async function unpackAppliance(
   plain: Bytes,
-  deps: { readonly hashPool: HashPool },
+  deps: { readonly hashPool: HashPool; readonly maxVirtualSize: number },
 ): Promise<Unpacked> {
   const { head, rest } = await peek(plain, tarHeadBytes)
   // The descriptor comes first: so it is an appliance and not a disk that begins like a tar.
@@ -40,7 +40,7 @@ export async function unpackAppliance(
         )
       : new CodedError('FORMAT_UNSUPPORTED', 'the OVA has no disk in it'),
   )
-  const inner = await decompress(disk.contents).catch(async (error: unknown) => {
+  const inner = await decompress(disk.contents, deps).catch(async (error: unknown) => {
     await disks.return()
     throw error
   })

@@ -13,6 +13,8 @@ import type { Source } from './sources/source.ts'
 export interface OpenDiskDeps {
   readonly hashPool: HashPool
   readonly scratchFolder: string
+  /** Bytes of the largest disk: what bounds decompression. */
+  readonly maxVirtualSize: number
   readonly progress: Progress
   /** Told where checking could go on, where that is asked for. */
   readonly onChecksums: ((state: ChecksumState) => void) | undefined
@@ -53,7 +55,7 @@ export async function openDisk(
     const start = source.offset
     return opened({ body: checked, start, head: midway.head, length, isPlain: true, detected })
   }
-  const plain = await decompress(checked)
+  const plain = await decompress(checked, deps)
   const unpacked = await unpackAppliance(plain.body, deps)
   const { head, rest } = await peek(unpacked.body, headBytes)
   const isPlain = !unpacked.isAppliance && plain.wrappings.length === 0

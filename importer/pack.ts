@@ -8,6 +8,7 @@ import type { EncoderState } from '../converter/encoder-state.ts'
 import { checkQcow2Complete } from '../converter/qcow2-check.ts'
 import { encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
 import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
+import { bounded } from './bounded-disk.ts'
 import { encodeDisk } from './encode-disk.ts'
 import { createKeeping, type Keeping } from './keeping.ts'
 import type { PieceStore } from './layer-pieces.ts'
@@ -94,7 +95,7 @@ export async function packDisk(
   const keeping = createKeeping(layer, deps.keeper)
   cleanup.defer(() => keeping.stop())
   const pack = isCopy ? copy : encode
-  const file = await pack(disk, layer, { ...deps, keeping })
+  const file = await pack({ ...disk, body: bounded(disk) }, layer, { ...deps, keeping })
   await keeping.stop()
   cleanup.move()
   return {

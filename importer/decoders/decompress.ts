@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import type { Compression } from '../../core/disk-format.ts'
 import { CodedError } from '../../core/errors.ts'
 import { peek, type Bytes } from '../../core/streams.ts'
+import { budgetFor, withinBudget } from './decode-budget.ts'
 import { decodeNatively } from './native-stage.ts'
 import { decodeGzip } from './zlib-stage.ts'
 import { decodeZstd } from './zstd-stage.ts'
@@ -33,12 +34,17 @@ export function detectCompression(head: Uint8Array): Compression | undefined {
 /**
  * Unwraps `body`, at most two layers deep; `wrappings` from the outside in. Multi-member gzip,
  * multi-stream xz and bzip2, and multi-frame zstd and lz4 are one stream; zeros may follow the end. Throws COMPRESSION_INVALID for damaged,
- * truncated or other trailing bytes, FORMAT_UNSUPPORTED for a third layer.
+ * truncated or other trailing bytes, FORMAT_UNSUPPORTED for a third layer, and what `withinBudget` throws for a disk
+ * of at most `maxVirtualSize` bytes.
  */
-export async function decompress(body: Bytes): Promise<{
+export async function decompress(
+  body: Bytes,
+  { maxVirtualSize }: { readonly maxVirtualSize: number },
+): Promise<{
   readonly body: AsyncGenerator<Uint8Array, void>
   readonly wrappings: readonly Compression[]
 }> {
+  const budget = budgetFor(maxVirtualSize)
   const wrappings: Compression[] = []
   let current = body
   for (;;) {
@@ -53,20 +59,20 @@ export async function decompress(body: Bytes): Promise<{
       )
     }
     wrappings.push(compression)
-    current = decoded(compression, rest)
+    current = withinBudget(rest, compression, decoderOf(compression), budget)
   }
 }
 
-function decoded(compression: Compression, body: Bytes): Bytes {
+function decoderOf(compression: Compression): (body: Bytes) => Bytes {
   switch (compression) {
     case 'gzip':
-      return decodeGzip(body)
+      return decodeGzip
     case 'zstd':
-      return decodeZstd(body)
+      return decodeZstd
     case 'xz':
-      return decodeNatively(body, xz)
+      return (body) => decodeNatively(body, xz)
     case 'bzip2':
     case 'lz4':
-      return decodeNatively(body, { kind: compression })
+      return (body) => decodeNatively(body, { kind: compression })
   }
 }

@@ -1,3 +1,4 @@
+import { setImmediate } from 'node:timers/promises'
 import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
 import { zstdFields, type ZstdField } from '../../core/zstd-frame.ts'
@@ -6,6 +7,8 @@ import { assertPadding } from './padding.ts'
 const pieceBytes = 256 * 1024
 /** Compressed bytes of frames that are decoded together: to begin anew costs time. */
 const groupBytes = 1024 * 1024
+/** Frames can be of a few bytes; others wait no longer than these few milliseconds take. */
+const fieldsAtOnce = 10_000
 /** The format's recommended most for decoders. */
 const mostWindowBytes = 128 * 1024 * 1024
 
@@ -32,6 +35,7 @@ export async function* zstdPieces(body: Bytes): AsyncGenerator<ZstdPiece, void> 
   let field = fields.next(0)
   let taken = 0
   let value = 0
+  let walked = 0
   for await (const chunk of body) {
     let at = 0
     let copied = 0
@@ -45,15 +49,16 @@ export async function* zstdPieces(body: Bytes): AsyncGenerator<ZstdPiece, void> 
         at += part
         continue
       }
+      if (++walked % fieldsAtOnce === 0) await setImmediate()
       pieces.needWindow(windowOf(field.value, value))
       field = fields.next(value)
       if (name === 'magic') {
         magic.writeUInt32LE(value)
         copied = at
-        if (field.done !== true) yield* pieces.put(magic)
+        if (field.done !== true) pieces.put(magic)
       } else if (field.done !== true && field.value.name === 'magic') {
-        yield* pieces.put(chunk.subarray(copied, at))
-        yield* pieces.endFrame()
+        pieces.put(chunk.subarray(copied, at))
+        pieces.endFrame()
         copied = at
       }
       taken = 0
@@ -63,10 +68,12 @@ export async function* zstdPieces(body: Bytes): AsyncGenerator<ZstdPiece, void> 
       if (at > 0) assertPadding(magic, 'zstd')
       assertPadding(chunk.subarray(at), 'zstd')
     } else if (field.value.name !== 'magic') {
-      yield* pieces.put(chunk.subarray(copied))
+      pieces.put(chunk.subarray(copied))
     }
+    yield* pieces.take()
   }
-  yield* pieces.flush()
+  pieces.flush()
+  yield* pieces.take()
   // Up to three zeros behind the end are padding, and the start of no magic number.
   if (field.done === true || (field.value.name === 'magic' && value === 0)) return
   throw new CodedError(
@@ -94,17 +101,18 @@ function allowedWindow(bytes: number): number {
 /** Collects bytes in buffers that are used again once they are released. */
 function createPieces() {
   const free: Buffer<ArrayBuffer>[] = []
+  let ready: ZstdPiece[] = []
   let piece = Buffer.allocUnsafeSlow(pieceBytes)
   let filled = 0
   let inGroup = 0
   let startsGroup = true
   let windowBytes = 0
 
-  function* flush(): Generator<ZstdPiece, void> {
+  function flush(): void {
     if (filled === 0) return
     const full = piece
     const release = (): void => void free.push(full)
-    yield { bytes: full.subarray(0, filled), release, startsGroup, windowBytes }
+    ready.push({ bytes: full.subarray(0, filled), release, startsGroup, windowBytes })
     piece = free.pop() ?? Buffer.allocUnsafeSlow(pieceBytes)
     filled = 0
     startsGroup = false
@@ -113,19 +121,25 @@ function createPieces() {
 
   return {
     flush,
-    *put(bytes: Uint8Array): Generator<ZstdPiece, void> {
+    /** The full ones. */
+    take(): ZstdPiece[] {
+      const taken = ready
+      ready = []
+      return taken
+    },
+    put(bytes: Uint8Array): void {
       inGroup += bytes.length
       for (let rest = bytes; rest.length > 0;) {
         const part = rest.subarray(0, pieceBytes - filled)
         piece.set(part, filled)
         filled += part.length
         rest = rest.subarray(part.length)
-        if (filled === pieceBytes) yield* flush()
+        if (filled === pieceBytes) flush()
       }
     },
-    *endFrame(): Generator<ZstdPiece, void> {
+    endFrame(): void {
       if (inGroup < groupBytes) return
-      yield* flush()
+      flush()
       inGroup = 0
       startsGroup = true
     },

@@ -35,6 +35,8 @@ export interface ImageSourceOptions {
   readonly signal: AbortSignal
   /** Waits before the next try, ms; one more try than entries. Reset by every byte that arrives. */
   readonly retryDelaysMs: readonly number[]
+  /** Bytes of the largest disk: what bounds the unpacking of a layer. */
+  readonly maxVirtualSize: number
 }
 
 type Layer = Descriptor & { readonly urls?: string[] | undefined }
@@ -177,7 +179,7 @@ async function openLayer(
     { [digestAlgorithm(digest)]: digestHex(digest) },
     { hashPool, label: `the layer ${digest} of ${label}` },
   )
-  return (await decompress(checked)).body
+  return (await decompress(checked, options)).body
 }
 
 /** Exactly the bytes that its descriptor says; goes on where a connection breaks. */

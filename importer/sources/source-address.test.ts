@@ -76,6 +76,7 @@ describe('an image under a policy', () => {
       retryDelaysMs: [],
       policy: parseAddressPolicy(policy),
       architecture: 'amd64',
+      maxVirtualSize: 2 ** 40,
       hashPool,
       scratchFolder: '/nonexistent',
     })

@@ -23,6 +23,8 @@ export interface OpenOptions {
   readonly from?: SourcePlace | undefined
   readonly hashPool: HashPool
   readonly scratchFolder: string
+  /** Bytes of the largest disk. */
+  readonly maxVirtualSize: number
 }
 
 /** Something on the network that an image can be imported from. */

@@ -6,7 +6,9 @@ import { diskImage, grubRescueIso, type DiskName, type Variant } from '../fixtur
 import { startNginx } from '../fixtures/nginx.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { checkStoredDisk } from './import-check.ts'
-import { contestants, runImport, type Contestant, type ImportRun } from './import-contestants.ts'
+import { runImport, type Contestant, type ImportRun } from './import-contestants.ts'
+import { importRivals, measureCommand } from './import-rivals.ts'
+import type { Usage } from './process-usage.ts'
 
 /** What the benchmark imports, by the file's ending. */
 export const benchInputs = [
@@ -20,8 +22,8 @@ export const benchInputs = [
 ] as const satisfies readonly (Variant | 'iso')[]
 export type BenchInput = (typeof benchInputs)[number]
 
-/** One import by each. */
-export type Round = Readonly<Record<Contestant, ImportRun>>
+/** One import by each, and one run of the input's rival, where it has one. */
+export type Round = Readonly<Record<Contestant, ImportRun>> & { readonly rival: Usage | undefined }
 
 export interface InputResult {
   readonly input: BenchInput
@@ -51,28 +53,46 @@ export async function* benchImports(options: ImportBenchOptions): AsyncGenerator
   for (const input of options.inputs) {
     const path = input === 'iso' ? grubRescueIso : await diskImage(options.disk, input)
     const source = input === 'iso' ? path : await diskImage(options.disk, 'raw')
-    const fileName = basename(path)
-    await symlink(path, join(served.path, fileName))
+    const serve = async (file: string): Promise<string> => {
+      await symlink(file, join(served.path, basename(file)))
+      return basename(file)
+    }
+    const fileName = await serve(path)
+    const rival = importRivals[input]?.does
+    const rivalFile =
+      rival && 'imports' in rival ? await serve(await diskImage(options.disk, rival.imports)) : ''
     const rounds: Round[] = []
     for (let round = 1; round <= options.rounds; round++) {
-      const run = async (contestant: Contestant): Promise<ImportRun> => {
+      const logged = async <Run extends Usage>(
+        who: string,
+        running: Promise<Run>,
+      ): Promise<Run> => {
         options.signal.throwIfAborted()
-        const result = await runImport(contestant, {
-          url: `${nginx.url}/${fileName}`,
-          fileName,
+        const run = await running
+        options.log(`${input}, round ${round}, ${who}: ${(run.wallMs / 1000).toFixed(1)} s`)
+        return run
+      }
+      const importBy = (contestant: Contestant, file = fileName): Promise<ImportRun> =>
+        runImport(contestant, {
+          url: `${nginx.url}/${file}`,
+          fileName: file,
           warmUpUrl: `${nginx.url}/warm-up.raw.gz`,
           check: async (image) => {
             if (round === 1) await checkStoredDisk(image, source)
           },
           signal: options.signal,
         })
-        options.log(
-          `${input}, round ${round}, ${contestant}: ${(result.wallMs / 1000).toFixed(1)} s`,
-        )
-        return result
+      const runRival = async (): Promise<Usage | undefined> => {
+        if (!rival) return undefined
+        if ('imports' in rival) return logged('one thread', importBy('dvcr', rivalFile))
+        return logged('rival', measureCommand(rival.command(path), options.signal))
       }
-      const [dvcr, plain, tuned] = contestants
-      rounds.push({ dvcr: await run(dvcr), plain: await run(plain), tuned: await run(tuned) })
+      rounds.push({
+        dvcr: await logged('dvcr', importBy('dvcr')),
+        rival: await runRival(),
+        plain: await logged('plain', importBy('plain')),
+        tuned: await logged('tuned', importBy('tuned')),
+      })
     }
     yield { input, rounds }
   }

@@ -7,8 +7,7 @@ import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { measure, type Usage } from './process-usage.ts'
 
 /** `dvcr`: ours. `plain`, `tuned`: two pipelines of common tools, see import-by-tools.sh. */
-export const contestants = ['dvcr', 'plain', 'tuned'] as const
-export type Contestant = (typeof contestants)[number]
+export type Contestant = 'dvcr' | 'plain' | 'tuned'
 
 /** One measured import; sizes in bytes. */
 export interface ImportRun extends Usage {

@@ -1,6 +1,7 @@
 import type { DiskName } from '../fixtures/images.ts'
 import type { BenchInput, InputResult, Round } from './import-bench.ts'
 import type { Contestant, ImportRun } from './import-contestants.ts'
+import { importRivals } from './import-rivals.ts'
 import { describeMachine, median, table, verdict, versionOf, type Cells } from './report.ts'
 
 const tools = ['qemu-img', 'skopeo', 'docker-registry', 'gzip', 'igzip', 'xz', 'zstd']
@@ -69,11 +70,21 @@ function aimTable(results: readonly InputResult[]): string {
     const measured = ratio(rounds, 'plain')
     return [[`${input}: faster than plain`, times(aim), times(measured), verdict(measured >= aim)]]
   })
+  const rivals = results.flatMap(({ input, rounds }) => {
+    const rival = importRivals[input]
+    if (!rival) return []
+    const measured = median(
+      rounds.map((round) => (round.rival?.wallMs ?? Number.NaN) / round.dvcr.wallMs),
+    )
+    const label = `${input}: as fast as ${rival.name}`
+    return [[label, times(rival.aim), times(measured), verdict(measured >= rival.aim)]]
+  })
   const isXz = ({ input }: InputResult): boolean => input === 'raw.multi-block.xz'
   const xz = results.filter(isXz)
   const others = results.filter((result) => !isXz(result))
   const rows = [
     ...speeds,
+    ...rivals,
     ...rssRow('peak RSS, usual', rssAims.usual, others),
     ...rssRow('peak RSS, xz on several threads', rssAims.multiThreadedXz, xz),
   ]

@@ -1,4 +1,11 @@
 import { Command, InvalidArgumentError, Option } from 'commander'
+import {
+  benchDecoders,
+  decodeInputs,
+  type DecodeInput,
+  type DecodeResult,
+} from './decompress-bench.ts'
+import { decompressReport } from './decompress-report.ts'
 import { benchImports, benchInputs, type BenchInput, type InputResult } from './import-bench.ts'
 import { parseSize } from '../../core/sizes.ts'
 import { importReport } from './import-report.ts'
@@ -13,6 +20,14 @@ interface ImportFlags {
   readonly rounds: number
   readonly inputs: readonly BenchInput[]
   readonly disk: 'debian' | 'boot-sector'
+  readonly json?: boolean
+  readonly write?: boolean
+}
+
+interface DecompressFlags {
+  readonly rounds: number
+  readonly inputs: readonly DecodeInput[]
+  readonly size: number
   readonly json?: boolean
   readonly write?: boolean
 }
@@ -50,6 +65,20 @@ bench
   .option('--write', 'put the tables into docs/benchmarks.md')
   .action(benchImport)
 bench
+  .command('decompress')
+  .description('Decode files of every format by every engine there is')
+  .option('--rounds <n>', 'runs of each engine on each input', parseRounds, 3)
+  .option(
+    '--inputs <list>',
+    `some of ${decodeInputs.map(({ name }) => name).join(',')}`,
+    parseDecodeInputs,
+    decodeInputs,
+  )
+  .option('--size <bytes>', "of a disk's data, decompressed", parseBlobSize, 512 * 1024 ** 2)
+  .option('--json', 'print every measurement as JSON')
+  .option('--write', 'put the table into docs/benchmarks.md')
+  .action(benchDecompress)
+bench
   .command('registry')
   .description('Push, pull and list, against the registries of the distribution project')
   .option(
@@ -83,6 +112,17 @@ async function benchImport({ json, write, ...options }: ImportFlags): Promise<vo
   const report = await importReport(results, options)
   console.log(json ? JSON.stringify({ ...options, results }, undefined, 2) : report)
   if (write) await writeReport('import', report)
+}
+
+async function benchDecompress({ json, write, ...options }: DecompressFlags): Promise<void> {
+  const results: DecodeResult[] = []
+  const log = (line: string): void => console.error(line)
+  for await (const result of benchDecoders({ ...options, signal: stopping.signal, log })) {
+    results.push(result)
+  }
+  const report = await decompressReport(results, options)
+  console.log(json ? JSON.stringify({ ...options, results }, undefined, 2) : report)
+  if (write) await writeReport('decompress', report)
 }
 
 async function benchRegistry({ json, write, ...options }: RegistryFlags): Promise<void> {
@@ -137,6 +177,15 @@ function parseRounds(text: string): number {
   const rounds = Number(text)
   if (!Number.isSafeInteger(rounds) || rounds < 1) throw new InvalidArgumentError('1 or more')
   return rounds
+}
+
+function parseDecodeInputs(text: string): DecodeInput[] {
+  return text.split(',').map((name) => {
+    const input = decodeInputs.find((known) => known.name === name)
+    const names = decodeInputs.map((known) => known.name)
+    if (!input) throw new InvalidArgumentError(`${name} is none of ${names.join(', ')}`)
+    return input
+  })
 }
 
 function parseInputs(text: string): BenchInput[] {

@@ -24,8 +24,13 @@ export const verdict = (isMet: boolean): string => (isMet ? 'met' : '**missed**'
 
 /** `name 1.2.3`, from what the program says about itself. */
 export async function versionOf(name: string, program = name): Promise<string> {
-  const { stdout, exitCode } = await execa(program, ['--version'], { reject: false })
-  const [version] = /\d+(?:\.\d+)+/.exec(stdout ?? '') ?? []
+  // bzip2 tells it as an error.
+  const { all, exitCode } = await execa(program, ['--version'], {
+    reject: false,
+    all: true,
+    stdin: 'ignore',
+  })
+  const [version] = /\d+(?:\.\d+)+/.exec(all ?? '') ?? []
   return `${name} ${exitCode === undefined ? '(not installed)' : (version ?? '')}`
 }
 

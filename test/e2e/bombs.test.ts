@@ -29,11 +29,18 @@ const packers = {
   lz4: piped('lz4', '-1', '-c', '-q'),
 }
 type Ending = keyof typeof packers
+const inEvery = (bytes: Uint8Array): Record<Ending, Buffer> => ({
+  gz: packers.gz(bytes),
+  xz: packers.xz(bytes),
+  zst: packers.zst(bytes),
+  bz2: packers.bz2(bytes),
+  lz4: packers.lz4(bytes),
+})
 const endings = ['gz', 'xz', 'zst', 'bz2', 'lz4'] as const satisfies readonly Ending[]
 
 const owned = new AsyncDisposableStack()
-const zeros = {} as Record<Ending, Buffer>
-const nothing = {} as Record<Ending, Buffer>
+let zeros: Record<Ending, Buffer>
+let nothing: Record<Ending, Buffer>
 let qcow2: Buffer
 let server: RunningServer
 let narrow: RunningServer
@@ -73,11 +80,8 @@ function endingOf(text: string): Ending {
 }
 
 beforeAll(async () => {
-  const part = Buffer.alloc(partBytes)
-  for (const ending of endings) {
-    zeros[ending] = packers[ending](part)
-    nothing[ending] = packers[ending](Buffer.alloc(0))
-  }
+  zeros = inEvery(Buffer.alloc(partBytes))
+  nothing = inEvery(Buffer.alloc(0))
   qcow2 = await readFile(await diskImage('boot-sector', 'zstd.qcow2'))
   web = owned.use(
     await startWebServer((request, response) => {

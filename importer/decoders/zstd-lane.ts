@@ -2,7 +2,7 @@ import { constants as zlib, createZstdDecompress } from 'node:zlib'
 import { damaged, giveBack, outputBytes } from './zlib-stage.ts'
 
 /** What a lane may hold of its input. */
-const inputBytes = 4 * 1024 * 1024
+const inputBytes = 2 * 1024 * 1024
 const windowLog = 27
 
 /** One of several decoders, whose output waits for its turn. */

@@ -7,7 +7,7 @@ import { openZstdLane, type ZstdLane } from './zstd-lane.ts'
 /** Frames, or groups of small ones, that are decoded at a time; each in Node's thread pool. */
 const mostLanes = Math.min(4, availableParallelism())
 /** What a lane may decode before its turn. */
-const aheadBytes = 8 * 1024 * 1024
+const aheadBytes = 4 * 1024 * 1024
 /** A frame with a larger window is decoded alone: what lanes hold together is bounded. */
 const sharedWindowBytes = 8 * 1024 * 1024
 

@@ -46,8 +46,8 @@ export async function readImageContent(
       read: (digest, range) => observed(blobs.read(digest, range), ({ length }) => onBytes(length)),
     },
   }
-  await using source = await openImageSource(counted, options)
-  const plain = await decompress(source.body)
+  await using source = await openImageSource(counted, { ...options, maxVirtualSize })
+  const plain = await decompress(source.body, { maxVirtualSize })
   const { head, rest } = await peek(plain.body, headBytes)
   await using body = rest
   const length = plain.wrappings.length === 0 ? source.length : undefined

@@ -3,7 +3,7 @@ import type { ObjectStore } from '../core/object-store.ts'
 
 const folder = 'v1/runners/'
 /** A process that has not been heard of for so long is dead. */
-const silentMs = 60_000
+const silentMs = 45_000
 
 /** The processes that run imports on one store. */
 export interface Runners {
@@ -13,7 +13,7 @@ export interface Runners {
   beat(): Promise<void>
   /**
    * Those that live, this one among them. A process is taken for dead once its record has stood
-   * still for a minute of this process's own time: clocks are never compared.
+   * still for 45 s of this process's own time: clocks are never compared.
    */
   living(): Promise<ReadonlySet<string>>
   /** This process runs nothing any more. */

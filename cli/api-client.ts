@@ -96,6 +96,13 @@ export function createApiClient(http: HttpClient): { images: Images; imports: Im
         method: 'DELETE',
         accept: [200],
       }),
+    giveCredentials: (id, credentials) =>
+      call(importRecordSchema, `/v1/imports/${encodeURIComponent(id)}/credentials`, {
+        method: 'PUT',
+        headers: { 'content-type': 'application/json' },
+        body: Buffer.from(JSON.stringify(credentials)),
+        accept: [200],
+      }),
   }
   return { images, imports }
 }

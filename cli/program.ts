@@ -95,6 +95,14 @@ export function createProgram(context: CommandContext): Command {
     .option('--sha1 <hex>', 'expected checksum of the source')
     .option('--sha256 <hex>', 'expected checksum of the source')
     .option('--sha512 <hex>', 'expected checksum of the source')
+    .option('--mirror <url...>', 'the same file elsewhere, used where the source fails')
+    .option('--user <name>', 'name, or access key id, of the source (with --password-file)')
+    .option('--password-file <file>', 'password or secret access key (env DVCR_SOURCE_PASSWORD)')
+    .option('--token-file <file>', 'bearer, identity or session token (env DVCR_SOURCE_TOKEN)')
+    .option('--headers-file <file>', 'more headers of each request, one Name: value per line')
+    .option('--docker-login', 'give the server the login that docker keeps for the registry')
+    .option('--ca <file>', 'PEM file: authority of the source')
+    .option('--insecure-skip-verify', 'accept any certificate of the source')
     .addOption(jsonOption)
     .action(async (source, image, flags) =>
       (await import('./import-command.ts')).importCommand({ source, image, flags }, context),

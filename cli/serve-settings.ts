@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { toCodedError } from '../core/errors.ts'
 import { parseAddressPolicy } from '../importer/sources/address-policy.ts'
+import { defaultRetrySeconds } from '../importer/sources/patience.ts'
 import { redirectModes } from '../registry/redirect.ts'
 import { parseSize } from '../core/sizes.ts'
 import { mirrorsSettings } from '../registry/mirror/settings.ts'
@@ -87,6 +88,23 @@ export const serveSettings = z.strictObject({
     .describe(
       'Where imports connect to: open or restricted (public addresses only), with rules: restricted,+10.1.0.0/16,-*.example; by default open where only this machine is served',
     ),
+  importFloorSpeed: size
+    .prefault('1Ki')
+    .describe(
+      'Bytes per second that a source must give on average over importIdleSeconds of waiting, else the connection counts as broken; 0: any',
+    ),
+  importIdleSeconds: z
+    .number()
+    .min(1)
+    .max(3600)
+    .default(60)
+    .describe('Seconds without a byte or an answer after which a connection to a source is broken'),
+  importRetrySeconds: z
+    .number()
+    .min(0)
+    .max(86_400)
+    .default(defaultRetrySeconds)
+    .describe('Seconds to wait in all for a source that fails, until bytes come again'),
   maxVirtualSize: size.prefault('16Ti').describe('Largest disk to import'),
   scratch: z.string().min(1).default('/tmp').describe('Folder for temporary files'),
   tlsCert: z.string().min(1).optional().describe('PEM file: certificate to serve HTTPS with'),

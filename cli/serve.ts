@@ -5,8 +5,10 @@ import { createHashPool } from '../core/hash-pool.ts'
 import { createLog, type Log } from '../core/log.ts'
 import { isLoopback } from '../core/loopback.ts'
 import type { ObjectStore } from '../core/object-store.ts'
+import { parseProxies } from '../core/proxies.ts'
 import { createClusterPool } from '../converter/cluster-pool.ts'
 import { parseAddressPolicy } from '../importer/sources/address-policy.ts'
+import { retryDelays } from '../importer/sources/patience.ts'
 import { createImages } from '../importer/images.ts'
 import { createImportMetrics } from '../importer/metrics.ts'
 import { registerImageApi } from '../importer/routes.ts'
@@ -25,7 +27,7 @@ import { formatUrl, parseListen, type ListenAddress } from './address.ts'
 import { openHttp } from './serve-http.ts'
 import { openImports } from './serve-imports.ts'
 import { administer } from './serve-admin.ts'
-import { openStoreAt, placeOf } from './store-location.ts'
+import { openStoreAt, placeOf, secretsFolderOf } from './store-location.ts'
 import { storeDepsOf } from './store-policy.ts'
 import { serveSettings, type ServeSettings } from './serve-settings.ts'
 import type { CommandContext, Terminal } from './terminal.ts'
@@ -106,6 +108,13 @@ async function start(context: Start): Promise<string> {
       scratchFolder: settings.scratch,
       maxVirtualSize: settings.maxVirtualSize,
       policy,
+      proxies: parseProxies(env),
+      floorSpeed: {
+        bytesPerSecond: settings.importFloorSpeed,
+        windowMs: settings.importIdleSeconds * 1000,
+      },
+      retryDelaysMs: retryDelays(settings.importRetrySeconds * 1000),
+      secretsFolder: secretsFolderOf(settings.data),
       log,
       metrics: createImportMetrics(metrics.registry),
       maxRunning: settings.maxImports,

@@ -28,6 +28,11 @@ export function placeOf(data: string): string {
   return parseBucket(data) ? data : resolve(data)
 }
 
+/** Where credentials of imports are kept: beside their records, if those are files. */
+export function secretsFolderOf(data: string): string | undefined {
+  return parseBucket(data) ? undefined : resolve(data, 'v1/imports-secrets')
+}
+
 /** Opens the folder or the bucket that `settings.data` names. */
 export async function openStoreAt(
   settings: LocationSettings,

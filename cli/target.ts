@@ -9,7 +9,7 @@ import { createRegistryClient } from '../core/registry-client.ts'
 import type { Registry } from '../core/registry.ts'
 import { createImages, type Images } from '../importer/images.ts'
 import { createImportLog } from '../importer/import-log.ts'
-import type { ImportRecord, NewImport } from '../importer/import-record.ts'
+import type { ImportRecord, KeptRequest } from '../importer/import-record.ts'
 import { selectImports, type Imports } from '../importer/imports.ts'
 import { createApiClient } from './api-client.ts'
 import { openLocalStore } from './local-store.ts'
@@ -27,7 +27,7 @@ export interface Target extends AsyncDisposable {
   readonly images: Images
   readonly imports: Pick<Imports, 'list'>
   /** Keeps the record of an import that this process did, where the store is its own. */
-  readonly keepRecord: (record: ImportRecord, request: NewImport) => Promise<void>
+  readonly keepRecord: (record: ImportRecord, request: KeptRequest) => Promise<void>
   readonly hashPool: HashPool
   readonly scratchFolder: string
 }

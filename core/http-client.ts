@@ -1,8 +1,7 @@
 import { Readable } from 'node:stream'
-import type { LookupFunction } from 'node:net'
-import { getCACertificates } from 'node:tls'
-import { Agent, request, type Dispatcher } from 'undici'
+import { request, type Dispatcher } from 'undici'
 import { createClientAuth, type TokenRequest } from './client-auth.ts'
+import { createConnections, type ConnectionOptions } from './connections.ts'
 import type { Login } from './docker-config.ts'
 import type { ErrorCode } from './error-codes.ts'
 import { CodedError, reportedError } from './errors.ts'
@@ -27,21 +26,10 @@ export interface HttpClient extends AsyncDisposable {
   send(path: string, options: SendOptions): Promise<Dispatcher.ResponseData>
 }
 
-export interface HttpClientOptions {
+/** Where connections may go and through what: to services for tokens and by redirects too. */
+export interface HttpClientOptions extends Pick<ConnectionOptions, 'tls' | 'policy' | 'proxies'> {
   /** Who we are; asked once, when the registry first wants to know. Nobody unless given. */
-  readonly findLogin?: () => Promise<Login | undefined>
-  readonly tls?: {
-    /** PEM of authorities to trust besides the usual ones. */
-    readonly ca?: string | undefined
-    /** Accept any certificate. */
-    readonly insecure?: boolean
-  }
-  /** Where connections may go, to services for tokens and by redirects too; anywhere unless given. */
-  readonly connections?: {
-    /** Throws for a host that may not be asked. */
-    requireHost(host: string): void
-    readonly lookup: LookupFunction
-  }
+  readonly findLogin?: (() => Promise<Login | undefined>) | undefined
 }
 
 const mostRedirects = 5
@@ -58,29 +46,20 @@ const tokenTimeoutMs = 30_000
  */
 export function createHttpClient(
   base: URL,
-  { findLogin = noLogin, tls: { ca, insecure = false } = {}, connections }: HttpClientOptions = {},
+  { findLogin = noLogin, ...options }: HttpClientOptions = {},
 ): HttpClient {
-  const authorities = ca === undefined ? {} : { ca: [...getCACertificates('default'), ca] }
-  const agent = new Agent({
-    connect: {
-      timeout: 15_000,
-      rejectUnauthorized: !insecure,
-      ...authorities,
-      ...(connections && { lookup: connections.lookup }),
-    },
-    headersTimeout: 0,
-    bodyTimeout: 120_000,
-  })
+  const limits = { headersTimeoutMs: 0, bodyTimeoutMs: 120_000 }
+  const connections = createConnections({ ...options, ...limits })
   const auth = createClientAuth({ base, findLogin, fetchToken })
 
   async function exchange(
     url: URL,
     { method, headers = {}, body, signal }: Asked,
   ): Promise<Dispatcher.ResponseData> {
-    connections?.requireHost(url.hostname)
+    const way = connections.to(url)
     try {
       return await request(url, {
-        dispatcher: agent,
+        ...way,
         method,
         headers: { 'user-agent': 'dvcr', ...headers },
         ...(body === undefined ? {} : { body: sendable(body) }),
@@ -91,7 +70,7 @@ export function createHttpClient(
       if (error instanceof CodedError) throw error
       throw new CodedError(
         'TARGET_UNAVAILABLE',
-        `cannot reach ${url.origin}: ${error instanceof Error ? error.message : String(error)}; is 'dvcr serve' running there?`,
+        `cannot reach ${url.origin}${connections.via(url)}: ${error instanceof Error ? error.message : String(error)}; is 'dvcr serve' running there?`,
         { cause: error },
       )
     }
@@ -149,7 +128,7 @@ export function createHttpClient(
       }
       return response
     },
-    [Symbol.asyncDispose]: () => agent.destroy(),
+    [Symbol.asyncDispose]: () => connections[Symbol.asyncDispose](),
   }
 }
 

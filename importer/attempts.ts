@@ -3,22 +3,19 @@ import type { Log } from '../core/log.ts'
 import type { Report } from '../core/report.ts'
 import { retried } from '../core/retry.ts'
 import type { CheckpointKeeper } from './import-checkpoint.ts'
-import type { StoredImport } from './import-record.ts'
+import type { KeptRequest } from './import-record.ts'
 import type { ImportedImage } from './import-request.ts'
 import { importImage, type PipelineDeps } from './pipeline.ts'
-import type { AddressPolicy } from './sources/address-policy.ts'
-import type { SourcePlace } from './sources/source.ts'
-import { parseSourceAddress } from './sources/source-address.ts'
+import type { Credentials } from './sources/credentials.ts'
+import type { Source, SourcePlace } from './sources/source.ts'
+import { parseSource, type OpenOptions } from './sources/source-address.ts'
 
-export interface AttemptDeps extends PipelineDeps {
-  readonly policy: AddressPolicy
-  /** Waits before the next try after a failure that may pass. */
-  readonly retryDelaysMs: readonly number[]
-  /** Where an import keeps how far it is; `name` is its repository. */
-  readonly keeperOf: (wanted: { readonly id: string; readonly name: string }) => CheckpointKeeper
-}
+export type AttemptDeps = PipelineDeps & Omit<OpenOptions, 'signal'>
 
 export interface AttemptOptions {
+  readonly credentials: Credentials | undefined
+  /** Where the import keeps how far it is; `undefined`: nowhere. */
+  readonly keeper: CheckpointKeeper | undefined
   readonly signal: AbortSignal
   readonly log: Log
   readonly report: Report
@@ -31,24 +28,21 @@ export interface AttemptOptions {
  * off, of whichever process. Throws what the last run threw.
  */
 export function attemptImport(
-  { record: { id }, request }: StoredImport,
+  request: KeptRequest,
   deps: AttemptDeps,
-  { signal, log, report, onStart }: AttemptOptions,
+  { credentials, keeper, signal, log, report, onStart }: AttemptOptions,
 ): Promise<ImportedImage> {
-  const keeper = deps.keeperOf({ id, name: request.name })
-  const wanted = {
-    ...request,
-    keeper,
-    openSource: (opening: AbortSignal, from: SourcePlace | undefined) =>
-      parseSourceAddress(request.source).open({ ...deps, ...request, from, signal: opening }),
-  }
+  const address = parseSource(request, credentials)
 
   async function attempt(): Promise<ImportedImage> {
     await onStart()
+    const openSource = (opening: AbortSignal, from: SourcePlace | undefined): Promise<Source> =>
+      address.open({ ...deps, from, signal: opening })
+    const wanted = { ...request, openSource, ...(keeper && { keeper }) }
     try {
       return await importImage(wanted, deps, { signal, report })
     } catch (error) {
-      if (codeOf(error) === 'BLOB_UPLOAD_UNKNOWN') await keeper.forget()
+      if (codeOf(error) === 'BLOB_UPLOAD_UNKNOWN') await keeper?.forget()
       throw error
     }
   }

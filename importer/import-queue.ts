@@ -2,6 +2,7 @@ import { CodedError, toCodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import { createSerial } from '../core/serial.ts'
 import { attemptImport, type AttemptDeps } from './attempts.ts'
+import type { CheckpointKeeper } from './import-checkpoint.ts'
 import type { ImportLog } from './import-log.ts'
 import {
   checkNewImport,
@@ -9,19 +10,23 @@ import {
   finishedBefore,
   isFinished,
   newImportRecord,
+  separateSecrets,
   type ImportRecord,
   type NewImport,
   type StoredImport,
 } from './import-record.ts'
-import { parseSourceAddress } from './sources/source-address.ts'
+import type { ImportSecrets } from './import-secrets.ts'
 import { createImportTracker, type ImportTracker } from './import-tracker.ts'
 import { selectImports, type ImportQueue } from './imports.ts'
 import { assertTagFree } from './image-push.ts'
 import type { ImportMetrics } from './metrics.ts'
 
 export interface ImportQueueDeps extends AttemptDeps {
-  readonly records: ImportLog
   readonly log: Log
+  readonly records: ImportLog
+  /** Where an import keeps how far it is; `name` is its repository. */
+  readonly keeperOf: (wanted: { readonly id: string; readonly name: string }) => CheckpointKeeper
+  readonly secrets: ImportSecrets
   readonly metrics: ImportMetrics
   /** Imports that run at a time. */
   readonly maxRunning: number
@@ -48,6 +53,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   const stopping = new AbortController()
   const imports = new Map<string, { stored: StoredImport; tracker: ImportTracker }>()
   const waiting: string[] = []
+  /** Those whose credentials ended with another process. */
+  const lacking = new Set<string>()
   const running = new Map<string, { cancel: AbortController; done: Promise<void> }>()
   /** Imports that another process runs now. */
   const lost = new Set<string>()
@@ -93,6 +100,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
 
   async function settle(id: string, change: Partial<ImportRecord>): Promise<ImportRecord> {
     const record = await keep(id, { ...change, finishedAt: new Date().toISOString() })
+    await deps.secrets.forget(id)
     deps.metrics.finished(record)
     // Where this fails it is done once more when the record goes.
     await deps
@@ -122,10 +130,17 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     const log = deps.log.child({ import: id })
     const signal = AbortSignal.any([stopping.signal, cancelled])
     const startedMs = performance.now()
-    tracker.change({ state: 'running', startedAt: new Date().toISOString() })
+    const credentials = await deps.secrets.get(id)
+    if (stored.needsCredentials === true && !credentials && !cancelled.aborted) {
+      lacking.add(id)
+      return void (await keep(id, { state: 'queued', error: credentialsRequired(id) }))
+    }
+    tracker.change({ state: 'running', startedAt: new Date().toISOString(), error: undefined })
     log.info({ image: `${stored.request.name}:${stored.request.tag}` }, 'import started')
     try {
-      const imported = await attemptImport(stored, deps, {
+      const imported = await attemptImport(stored.request, deps, {
+        credentials,
+        keeper: deps.keeperOf(tracker.record),
         signal,
         log,
         report: tracker.report,
@@ -148,12 +163,12 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   }
 
   async function create(
-    request: NewImport,
+    asked: NewImport,
     idempotencyKey: string | undefined,
   ): Promise<ImportRecord> {
-    checkNewImport(request)
-    const address = parseSourceAddress(request.source)
-    deps.policy.requireHost(address.host)
+    const { request, credentials } = separateSecrets(asked)
+    const { label, hosts } = checkNewImport(request, credentials)
+    for (const host of hosts) deps.policy?.requireHost(host)
     const known = [...imports.values()].find(
       ({ stored }) => idempotencyKey !== undefined && stored.idempotencyKey === idempotencyKey,
     )
@@ -175,15 +190,20 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       )
     }
     await assertTagFree(deps.registry.repository(request.name), request)
-    const record = newImportRecord(address.label, request)
+    const record = newImportRecord(label, request)
     const { runner } = deps
     const stored: StoredImport = {
       record,
       request,
+      ...(credentials && { needsCredentials: true }),
       ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
       ...(runner === undefined ? {} : { runner }),
     }
-    await deps.records.save(stored)
+    if (credentials) await deps.secrets.keep(record.id, credentials)
+    await deps.records.save(stored).catch(async (error: unknown) => {
+      await deps.secrets.forget(record.id)
+      throw error
+    })
     add(stored)
     startNext()
     return record
@@ -220,6 +240,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   const kept = deps.runner === undefined ? await deps.records.load(keptSince()) : []
   // Those that waited go on in the order they came.
   for (const stored of kept.toSorted(byCreation)) await adopt(stored)
+  await deps.secrets.forgetOthers(new Set(waiting))
   startNext()
 
   return {
@@ -241,8 +262,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     async cancel(id) {
       const { tracker } = lookUp(id)
       const at = waiting.indexOf(id)
-      if (at >= 0) {
-        waiting.splice(at, 1)
+      if (at >= 0 || lacking.delete(id)) {
+        if (at >= 0) waiting.splice(at, 1)
         return settle(id, { state: 'cancelled' })
       }
       const run = running.get(id)
@@ -250,7 +271,17 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       await run?.done
       return tracker.record
     },
-    unfinished: () => [...waiting, ...running.keys()],
+    async giveCredentials(id, credentials) {
+      const { stored, tracker } = lookUp(id)
+      checkNewImport(stored.request, credentials)
+      if (!lacking.delete(id)) return tracker.record
+      await deps.secrets.keep(id, credentials)
+      const record = tracker.change({ error: undefined })
+      waiting.push(id)
+      startNext()
+      return record
+    },
+    unfinished: () => [...waiting, ...lacking, ...running.keys()],
     async adopt(stored) {
       await adopt(stored)
       startNext()
@@ -258,6 +289,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     async abandon(id) {
       const at = waiting.indexOf(id)
       if (at >= 0) waiting.splice(at, 1)
+      lacking.delete(id)
       const run = running.get(id)
       lost.add(id)
       run?.cancel.abort(new CodedError('CANCELLED', `another process runs the import ${id}`))
@@ -275,3 +307,9 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     },
   }
 }
+
+const credentialsRequired = (id: string) => ({
+  code: 'CREDENTIALS_REQUIRED',
+  message: `the process that had the credentials of the source has ended; give them again: PUT /v1/imports/${id}/credentials`,
+  retryable: true,
+})

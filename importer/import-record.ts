@@ -3,7 +3,8 @@ import { z } from 'zod'
 import { parseName, parseTag } from '../core/reference.ts'
 import { importStages } from '../core/report.ts'
 import type { ChecksumAlgorithm } from './checksums.ts'
-import { parseSourceAddress } from './sources/source-address.ts'
+import { credentialsSchema, separateUserInfo, type Credentials } from './sources/credentials.ts'
+import { parseSource, type SourceAddress } from './sources/source-address.ts'
 import type { ImportedImage } from './import-request.ts'
 import { storeModes } from './plan.ts'
 
@@ -24,7 +25,7 @@ const hex = (algorithm: ChecksumAlgorithm) =>
     )
     .optional()
 
-export const checksumsSchema = z
+const checksumsSchema = z
   .strictObject({
     md5: hex('md5'),
     sha1: hex('sha1'),
@@ -38,7 +39,25 @@ export const newImportSchema = z.strictObject({
   source: z
     .string()
     .max(8192)
-    .describe('Address of the image: http://, https://, or docker://host/name:tag.'),
+    .describe(
+      'Address of the image: http://, https://, or docker://host/name:tag. User info is taken as credentials.',
+    ),
+  mirrors: z
+    .array(z.string().max(8192))
+    .max(8)
+    .default([])
+    .describe('More http:// or https:// addresses of the same file, used where `source` fails.'),
+  credentials: credentialsSchema.optional(),
+  ca: z
+    .string()
+    .max(65_536)
+    .regex(/^\s*-----BEGIN [A-Z ]*CERTIFICATE-----/, 'expected PEM')
+    .optional()
+    .describe('PEM: certificate authorities of the source, trusted besides the usual ones.'),
+  insecureSkipVerify: z
+    .boolean()
+    .default(false)
+    .describe('Accept any certificate of the source; of a registry also none at all.'),
   // Their limits have codes of their own: `checkNewImport`.
   name: z.string().meta({ maxLength: 255 }).describe('Repository to import into.'),
   tag: z.string().meta({ maxLength: 128 }).default('latest').describe('Tag to give the image.'),
@@ -58,11 +77,27 @@ export const newImportSchema = z.strictObject({
 })
 export type NewImport = z.output<typeof newImportSchema>
 
-/** Throws NAME_INVALID, TAG_INVALID or SOURCE_INVALID for what only the field's own rules can tell. */
-export function checkNewImport(request: NewImport): void {
+const keptRequestSchema = newImportSchema.omit({ credentials: true })
+/** A request without its secrets. */
+export type KeptRequest = z.output<typeof keptRequestSchema>
+
+/** A request as it is kept, and what is kept elsewhere. Throws SOURCE_INVALID. */
+export function separateSecrets({ credentials: given, ...request }: NewImport): {
+  readonly request: KeptRequest
+  readonly credentials: Credentials | undefined
+} {
+  const { source, credentials } = separateUserInfo(request.source, given)
+  return { request: { ...request, source }, credentials }
+}
+
+/**
+ * Throws NAME_INVALID, TAG_INVALID or SOURCE_INVALID for what only the field's own rules can tell.
+ * Answers the source.
+ */
+export function checkNewImport(request: KeptRequest, credentials?: Credentials): SourceAddress {
   parseName(request.name)
   parseTag(request.tag)
-  parseSourceAddress(request.source)
+  return parseSource(request, credentials)
 }
 
 export const importStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
@@ -110,10 +145,12 @@ export const importRecordSchema = z.object({
 })
 export type ImportRecord = z.output<typeof importRecordSchema>
 
-/** What is kept of an import: the record and what a restart needs. `request` may hold user info. */
+/** What is kept of an import: the record and what a restart needs. No secret. */
 export const storedImportSchema = z.object({
   record: importRecordSchema,
-  request: newImportSchema,
+  request: keptRequestSchema,
+  /** It came with credentials (`ImportSecrets`), and cannot run without them. */
+  needsCredentials: z.boolean().optional(),
   idempotencyKey: z.string().optional(),
   /** The process that runs it, where several share a store. */
   runner: z.uuid().optional(),

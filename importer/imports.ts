@@ -1,4 +1,5 @@
 import type { NewImport, ImportRecord, StoredImport } from './import-record.ts'
+import type { Credentials } from './sources/credentials.ts'
 
 export interface CreateImportOptions {
   /** The same key with the same request answers the import that is there. */
@@ -26,6 +27,11 @@ export interface Imports {
   watch(id: string, options: { readonly signal: AbortSignal }): AsyncIterable<ImportRecord>
   /** Stops it; a finished import stays as it is. Throws IMPORT_UNKNOWN. */
   cancel(id: string): Promise<ImportRecord>
+  /**
+   * Lets an import go on that waits for them (CREDENTIALS_REQUIRED); others stay as they are. Throws
+   * IMPORT_UNKNOWN, SOURCE_INVALID.
+   */
+  giveCredentials(id: string, credentials: Credentials): Promise<ImportRecord>
 }
 
 /** Imports of this process, with what a process that shares their records needs. */

@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { errorCodes } from '../core/error-codes.ts'
 import { imageRecordSchema } from './images.ts'
 import { importRecordSchema, importStates, newImportSchema } from './import-record.ts'
+import { credentialsSchema } from './sources/credentials.ts'
 
 const errorsSchema = z.object({
   errors: z.array(
@@ -46,7 +47,7 @@ function list(name: string, key: string) {
 const paths = {
   '/v1/imports': {
     post: {
-      summary: 'Import an image from a web server.',
+      summary: 'Import an image from a web server, a registry or a bucket.',
       parameters: [
         param('Idempotency-Key', 'header', 'The same key with the same body is one import.'),
       ],
@@ -73,6 +74,14 @@ const paths = {
       summary: 'Cancel it; a finished import stays as it is.',
       parameters: [id],
       responses: { 200: answer('The import after it stopped.', 'Import'), ...failure },
+    },
+  },
+  '/v1/imports/{id}/credentials': {
+    put: {
+      summary: 'Give the credentials again that an import waits for (CREDENTIALS_REQUIRED).',
+      parameters: [id],
+      requestBody: { required: true, content: json(ref('Credentials')) },
+      responses: { 200: answer('The import.', 'Import'), ...failure },
     },
   },
   '/v1/imports/{id}/events': {
@@ -133,6 +142,7 @@ export function openApiDocument(): object {
     paths,
     components: {
       schemas: {
+        Credentials: schema(credentialsSchema, 'input'),
         NewImport: schema(newImportSchema, 'input'),
         Import: schema(importRecordSchema, 'output'),
         Image: schema(imageRecordSchema, 'output'),

@@ -6,6 +6,7 @@ import { parseImageReference, parseName, type ImageReference } from '../core/ref
 import type { StoredImages } from './images.ts'
 import { importStates, newImportSchema, type ImportRecord } from './import-record.ts'
 import type { Imports } from './imports.ts'
+import { credentialsSchema } from './sources/credentials.ts'
 import { openApiDocument } from './openapi.ts'
 
 export interface ImageApiDeps {
@@ -76,6 +77,11 @@ export function registerImageApi(
   app.delete('/v1/imports/:id', routed, async (request) => {
     const { id } = await demandImport(request, 'push')
     return imports.cancel(id)
+  })
+  app.put('/v1/imports/:id/credentials', routed, async (request) => {
+    const { id } = await demandImport(request, 'push')
+    const credentials = parse(credentialsSchema, request.body, 'the body')
+    return imports.giveCredentials(id, credentials)
   })
   app.get('/v1/imports/:id/events', routed, async (request, reply) => {
     // Answers 404 before the stream starts.

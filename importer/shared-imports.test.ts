@@ -11,6 +11,7 @@ import {
   type QueueSetup,
 } from '../test/fixtures/queue-setup.ts'
 import { createImportLog, type ImportLog } from './import-log.ts'
+import { createMemorySecrets } from './import-secrets.ts'
 import type { Imports } from './imports.ts'
 import { createRunners } from './runners.ts'
 import { openSharedImports } from './shared-imports.ts'
@@ -25,9 +26,19 @@ async function openProcess({ store, openQueue }: QueueSetup): Promise<Imports & 
   const { objects } = store
   const records = createImportLog(objects, log)
   const runners = createRunners(objects, silentMs)
-  const queue = await openQueue({ records, runner: runners.id })
+  const secrets = createMemorySecrets()
+  const queue = await openQueue({ records, secrets, runner: runners.id })
   const retentionMs = 3_600_000
-  return openSharedImports({ queue, records, objects, runners, log, retentionMs, beatEveryMs })
+  return openSharedImports({
+    queue,
+    records,
+    secrets,
+    objects,
+    runners,
+    log,
+    retentionMs,
+    beatEveryMs,
+  })
 }
 
 /** A disk that stands still in the middle until it is let go. */

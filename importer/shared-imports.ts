@@ -4,7 +4,14 @@ import { CodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import type { ObjectStore } from '../core/object-store.ts'
 import { claimOf, type ImportLog } from './import-log.ts'
-import { isFinished, type ImportRecord, type StoredImport } from './import-record.ts'
+import {
+  checkNewImport,
+  isFinished,
+  separateSecrets,
+  type ImportRecord,
+  type StoredImport,
+} from './import-record.ts'
+import type { ImportSecrets } from './import-secrets.ts'
 import { selectImports, type ImportQueue, type Imports } from './imports.ts'
 import type { Runners } from './runners.ts'
 
@@ -16,6 +23,8 @@ export interface SharedImportsDeps {
   /** Those of this process, with `runners.id` as their runner. */
   readonly queue: ImportQueue
   readonly records: ImportLog
+  /** Those of the queue. */
+  readonly secrets: ImportSecrets
   readonly objects: ObjectStore
   readonly runners: Runners
   readonly log: Log
@@ -31,7 +40,7 @@ export interface SharedImportsDeps {
 export async function openSharedImports(
   deps: SharedImportsDeps,
 ): Promise<Imports & AsyncDisposable> {
-  const { queue, records, objects, runners, log, retentionMs, beatEveryMs } = deps
+  const { queue, records, secrets, objects, runners, log, retentionMs, beatEveryMs } = deps
   let beating: Promise<void> | undefined
 
   const load = (): Promise<StoredImport[]> => records.load(new Date(Date.now() - retentionMs))
@@ -113,7 +122,8 @@ export async function openSharedImports(
           'another process is taking the first request of this Idempotency-Key; send it again',
         )
       }
-      if (JSON.stringify(known.request) === JSON.stringify(request)) return known.record
+      const { request: asked } = separateSecrets(request)
+      if (JSON.stringify(known.request) === JSON.stringify(asked)) return known.record
       throw new CodedError(
         'IDEMPOTENCY_CONFLICT',
         `Idempotency-Key ${JSON.stringify(idempotencyKey)} was used for another request; use a new key`,
@@ -148,6 +158,19 @@ export async function openSharedImports(
         if (isFinished(now) || performance.now() > until) return now
         await sleep(lookEveryMs)
       }
+    },
+    async giveCredentials(id, credentials) {
+      if (isOwn(id)) return queue.giveCredentials(id, credentials)
+      const record = await read(id)
+      if (record.error?.code !== 'CREDENTIALS_REQUIRED') return record
+      // They stay where they were given: this process goes on with it.
+      const stored = await records.read(id)
+      if (stored) checkNewImport(stored.request, credentials)
+      const adopted = stored && (await records.adopt(id, { from: stored.runner, to: runners.id }))
+      if (!adopted) return read(id)
+      await secrets.keep(id, credentials)
+      await queue.adopt(adopted)
+      return queue.get(id)
     },
     async [Symbol.asyncDispose]() {
       clearInterval(timer)

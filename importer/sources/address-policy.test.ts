@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { toCodedError } from '../../core/errors.ts'
 import { startWebServer, withStatus } from '../../test/fixtures/web-server.ts'
 import { parseAddressPolicy } from './address-policy.ts'
-import { openHttpSource } from './http-source.ts'
+import { openHttpSource, webAddress } from './http-source.ts'
 
 const forbidden: unknown = expect.objectContaining({ code: 'SOURCE_FORBIDDEN' })
 const { signal } = new AbortController()
@@ -103,7 +103,10 @@ describe('a source under a policy', () => {
     const { port } = new URL(web.origin)
     const policy = parseAddressPolicy('restricted')
     for (const host of ['127.0.0.1', 'localhost', '[::1]']) {
-      const opening = openHttpSource(`http://${host}:${port}/`, { ...options, policy })
+      const opening = openHttpSource([webAddress(`http://${host}:${port}/`)], {
+        ...options,
+        policy,
+      })
       await expect(opening).rejects.toEqual(forbidden)
     }
     expect(web.requests).toHaveLength(0)
@@ -115,7 +118,7 @@ describe('a source under a policy', () => {
       response.writeHead(302, { location }).end()
     })
     for (const host of ['169.254.169.254', '10.0.0.1', '[::ffff:a9fe:a9fe]']) {
-      const opening = openHttpSource(`${web.origin}/${host}`, localOnly)
+      const opening = openHttpSource([webAddress(`${web.origin}/${host}`)], localOnly)
       await expect(opening).rejects.toEqual(forbidden)
     }
   })
@@ -127,8 +130,8 @@ describe('a source under a policy', () => {
         response.writeHead(302, { location: `http://${host}/` }).end()
       })
       const invalid: unknown = expect.objectContaining({ code: 'SOURCE_INVALID' })
-      await expect(openHttpSource(`http://${host}/`, options)).rejects.toEqual(invalid)
-      await expect(openHttpSource(web.origin, options)).rejects.toEqual(invalid)
+      expect(() => webAddress(`http://${host}/`)).toThrow(invalid)
+      await expect(openHttpSource([webAddress(web.origin)], options)).rejects.toEqual(invalid)
     },
   )
 })

@@ -8,7 +8,7 @@ export function httpStatusError(status: number, label: string): CodedError {
   if (status === 401 || status === 403) {
     return new CodedError(
       'SOURCE_DENIED',
-      `${label} answered ${status}: it needs other credentials (https://user:password@host/…)`,
+      `${label} answered ${status}: it needs other credentials (credentials of the request; --user and --password-file, or --token-file, of the command)`,
     )
   }
   if (status === 416) {
@@ -48,7 +48,10 @@ export function connectionError(error: unknown, label: string): CodedError {
       { cause: error },
     )
   }
-  const why = meanings[code] ?? (code === '' ? String(error) : code)
+  // Only its text says what a proxy has answered.
+  const isProxys = code === 'UND_ERR_ABORTED' || code === 'UND_ERR_INVALID_ARG'
+  const text = error instanceof Error ? error.message : String(error)
+  const why = meanings[code] ?? (code === '' || isProxys ? text : code)
   return new CodedError('SOURCE_UNAVAILABLE', `cannot read ${label}: ${why}`, { cause: error })
 }
 

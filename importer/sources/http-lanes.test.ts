@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, test } from 'vitest'
 import { collect, noise } from '../../test/fixtures/chunks.ts'
 import { startWebServer, type Answer, type WebServer } from '../../test/fixtures/web-server.ts'
-import { openHttpSource } from './http-source.ts'
+import { openHttpSource, webAddress } from './http-source.ts'
 
 const body = noise(600_000)
 const segmentBytes = 50_000
@@ -47,7 +47,7 @@ async function drip(
 const slow: Answer = (request, response) => void drip(response, askedFor(request))
 
 async function fetchFrom({ origin }: WebServer, change: object = {}): Promise<Buffer> {
-  await using source = await openHttpSource(`${origin}/a`, { ...options, ...change })
+  await using source = await openHttpSource([webAddress(`${origin}/a`)], { ...options, ...change })
   return await collect(source.body)
 }
 
@@ -144,7 +144,7 @@ describe('a source that is slower than its reader', () => {
 
   test('is not read further ahead than the lanes go', async () => {
     await using web = await startWebServer(slow)
-    await using source = await openHttpSource(`${web.origin}/a`, options)
+    await using source = await openHttpSource([webAddress(`${web.origin}/a`)], options)
     const chunks = source.body[Symbol.asyncIterator]()
     while (rangesOf(web).length === 0) await chunks.next()
     await sleep(200)
@@ -178,7 +178,7 @@ describe('a source that is slower than its reader', () => {
 
   test('is one stream to a reader that is slower', async () => {
     await using web = await startWebServer(slow)
-    await using source = await openHttpSource(`${web.origin}/a`, options)
+    await using source = await openHttpSource([webAddress(`${web.origin}/a`)], options)
     const read: Uint8Array[] = []
     for await (const chunk of source.body) {
       read.push(Uint8Array.from(chunk))

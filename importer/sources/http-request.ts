@@ -1,7 +1,7 @@
 import { isIP } from 'node:net'
-import { request, type Agent, type Dispatcher } from 'undici'
+import { request, type Dispatcher } from 'undici'
+import type { Connections } from '../../core/connections.ts'
 import { CodedError } from '../../core/errors.ts'
-import type { AddressPolicy } from './address-policy.ts'
 import { connectionError, httpStatusError } from './http-errors.ts'
 
 const mostRedirects = 10
@@ -15,7 +15,7 @@ export function parseHttpUrl(text: string): URL {
   if (!url || (url.protocol !== 'http:' && url.protocol !== 'https:')) {
     throw new CodedError(
       'SOURCE_INVALID',
-      `not a source: ${JSON.stringify(text.slice(0, 200))}; expected http://, https:// or docker://`,
+      `not a source: ${JSON.stringify(withoutSecrets(text))}; expected http://, https://, docker://, s3:// or image:`,
     )
   }
   const { hostname } = url
@@ -26,50 +26,61 @@ export function parseHttpUrl(text: string): URL {
   return url
 }
 
+/** The beginning of an address that is none, without what could be user info or a signature. */
+export function withoutSecrets(text: string): string {
+  return text
+    .replace(/^([^@]*?\/\/)?[^@]*@/s, '$1')
+    .replace(/[?#].*$/s, '')
+    .slice(0, 200)
+}
+
 /** The URL as records and logs may show it: scheme, host and path. */
 export function describeUrl(url: URL): string {
   return `${url.protocol}//${url.host}${url.pathname}`
 }
 
+/** Where to ask, and what proves there who we are. */
+export interface Start {
+  readonly url: URL
+  /** For the origin of `url`; empty: nothing does. */
+  readonly credentials: Readonly<Record<string, string>>
+}
+
 /** An answer with bytes of the content. */
 export interface Opened {
   readonly response: Dispatcher.ResponseData
-  /** Where the redirects ended. */
-  readonly url: URL
+  /** Where the redirects ended, with the credentials that were left there. */
+  readonly at: Start
 }
 
 /** How requests of one source are made. */
 export interface Way {
-  readonly agent: Agent
-  readonly policy: AddressPolicy | undefined
+  readonly connections: Connections
   readonly signal: AbortSignal
 }
 
 /**
- * GETs `start` and what it redirects to. Answers 200, 206 where `headers` ask for a range, and what
- * is in `accept`. Throws
+ * GETs `start` and what it redirects to. Answers 200, 206 where `headers` ask for a range, and what is
+ * in `accept`. Throws
  * SOURCE_NOT_FOUND, SOURCE_DENIED, SOURCE_FORBIDDEN, SOURCE_TLS_INVALID, SOURCE_UNAVAILABLE and
  * SOURCE_INVALID.
  */
 export async function follow(
-  start: URL,
-  headers: Record<string, string>,
-  { agent, policy, signal }: Way,
+  start: Start,
+  headers: Readonly<Record<string, string>>,
+  { connections, signal }: Way,
   accept: readonly number[] = [],
 ): Promise<Opened> {
-  let url = start
-  let credentials = basicAuth(start)
+  let { url, credentials } = start
   for (let hop = 0; hop <= mostRedirects; hop++) {
-    // Names are checked as they are resolved.
-    policy?.requireHost(url.hostname)
     const response = await request(withoutUserInfo(url), {
-      dispatcher: agent,
+      ...connections.to(url),
       signal,
       // The image is what is stored: a server must not wrap it for the way.
-      headers: { 'accept-encoding': 'identity', 'user-agent': 'dvcr', ...credentials, ...headers },
+      headers: { 'user-agent': 'dvcr', ...credentials, 'accept-encoding': 'identity', ...headers },
     }).catch((error: unknown) => {
       signal.throwIfAborted()
-      throw connectionError(error, describeUrl(url))
+      throw connectionError(error, describeUrl(url) + connections.via(url))
     })
     const location = response.headers['location']
     if (response.statusCode >= 300 && response.statusCode < 400 && location !== undefined) {
@@ -81,6 +92,7 @@ export async function follow(
           `${describeUrl(url)} redirects from https to ${describeUrl(next)}; refused`,
         )
       }
+      // Whoever is asked from there on was named by somebody else.
       if (next.origin !== url.origin) credentials = {}
       url = next
       continue
@@ -89,14 +101,14 @@ export async function follow(
     if (response.statusCode === 200 || isRange || accept.includes(response.statusCode)) {
       // Who reads it is told; who stops reading has made the error himself.
       response.body.on('error', () => {})
-      return { response, url }
+      return { response, at: { url, credentials } }
     }
     discard(response)
     throw httpStatusError(response.statusCode, describeUrl(url))
   }
   throw new CodedError(
     'SOURCE_INVALID',
-    `${describeUrl(start)} redirects more than ${mostRedirects} times`,
+    `${describeUrl(start.url)} redirects more than ${mostRedirects} times`,
   )
 }
 
@@ -132,21 +144,6 @@ export function saysOtherThan(
 export function contentLength({ headers }: Dispatcher.ResponseData): number | undefined {
   const text = headers['content-length']
   return typeof text === 'string' && /^\d{1,15}$/.test(text) ? Number(text) : undefined
-}
-
-function basicAuth(url: URL): Record<string, string> {
-  if (url.username === '' && url.password === '') return {}
-  let pair: string
-  try {
-    pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`
-  } catch (error) {
-    throw new CodedError(
-      'SOURCE_INVALID',
-      `cannot send the user info of ${describeUrl(url)}: write % in it as %25`,
-      { cause: error },
-    )
-  }
-  return { authorization: `Basic ${Buffer.from(pair).toString('base64')}` }
 }
 
 function withoutUserInfo(url: URL): URL {

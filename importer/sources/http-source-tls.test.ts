@@ -7,7 +7,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from 'vitest'
 import { collect } from '../../test/fixtures/chunks.ts'
 import { listenOnLoopback } from '../../test/fixtures/ports.ts'
 import { createTempFolder } from '../../test/fixtures/temp-folder.ts'
-import { openHttpSource } from './http-source.ts'
+import { openHttpSource, webAddress } from './http-source.ts'
 
 const { signal } = new AbortController()
 const known = getCACertificates('default')
@@ -36,7 +36,7 @@ afterAll(() => {
 afterEach(() => setDefaultCACertificates(known))
 
 async function fetchText(url: string): Promise<string> {
-  await using source = await openHttpSource(url, { signal, retryDelaysMs: [1] })
+  await using source = await openHttpSource([webAddress(url)], { signal, retryDelaysMs: [1] })
   return (await collect(source.body)).toString()
 }
 

@@ -6,7 +6,7 @@ import { freePort } from '../../test/fixtures/ports.ts'
 import { fetchSource, sourceFailure } from '../../test/fixtures/fetched-source.ts'
 import { startWebServer, withStatus, type Answer } from '../../test/fixtures/web-server.ts'
 import { describeUrl, parseHttpUrl } from './http-request.ts'
-import { openHttpSource } from './http-source.ts'
+import { openHttpSource, webAddress } from './http-source.ts'
 
 const body = noise(300_000)
 const whole: Answer = (_request, response) => void response.end(body)
@@ -28,7 +28,7 @@ test('a body comes whole, with its length and a label without secrets', async ()
   })
   const url = web.origin.replace('//', '//me:secret@')
   const options = { signal: stop.signal, retryDelaysMs }
-  await using source = await openHttpSource(`${url}/a/b.raw?token=x#y`, options)
+  await using source = await openHttpSource([webAddress(`${url}/a/b.raw?token=x#y`)], options)
   expect([source.label, source.length]).toEqual([`${web.origin}/a/b.raw`, body.length])
   expect((await collect(source.body)).equals(body)).toBe(true)
   expect(web.requests[0]?.url).toBe('/a/b.raw?token=x')
@@ -40,7 +40,10 @@ test('a body without a length comes whole, its length unknown', async () => {
     response.write(body.subarray(0, 7))
     response.end(body.subarray(7))
   })
-  await using source = await openHttpSource(web.origin, { signal: stop.signal, retryDelaysMs })
+  await using source = await openHttpSource([webAddress(web.origin)], {
+    signal: stop.signal,
+    retryDelaysMs,
+  })
   expect(source.length).toBeUndefined()
   expect((await collect(source.body)).equals(body)).toBe(true)
 })
@@ -122,13 +125,19 @@ describe('nobody is hurt', () => {
       withStatus(503)(request, response, count)
       setTimeout(() => stop.abort(new CodedError('CANCELLED', 'enough')), 20)
     })
-    const opening = openHttpSource(web.origin, { signal: stop.signal, retryDelaysMs: [60_000] })
+    const opening = openHttpSource([webAddress(web.origin)], {
+      signal: stop.signal,
+      retryDelaysMs: [60_000],
+    })
     await expect(opening).rejects.toMatchObject({ code: 'CANCELLED' })
   })
 
   test('by an abort in the middle of the body', async () => {
     await using web = await startWebServer(endless)
-    await using source = await openHttpSource(web.origin, { signal: stop.signal, retryDelaysMs })
+    await using source = await openHttpSource([webAddress(web.origin)], {
+      signal: stop.signal,
+      retryDelaysMs,
+    })
     const reading = async (): Promise<void> => {
       for await (const chunk of source.body) {
         expect(chunk.length).toBeGreaterThan(0)
@@ -141,8 +150,8 @@ describe('nobody is hurt', () => {
   test('by a source that is closed unread, or read in part', async () => {
     await using web = await startWebServer(endless)
     const options = { signal: stop.signal, retryDelaysMs }
-    await (await openHttpSource(web.origin, options))[Symbol.asyncDispose]()
-    const source = await openHttpSource(web.origin, options)
+    await (await openHttpSource([webAddress(web.origin)], options))[Symbol.asyncDispose]()
+    const source = await openHttpSource([webAddress(web.origin)], options)
     for await (const chunk of source.body) {
       expect(chunk.length).toBeGreaterThan(0)
       break
@@ -153,7 +162,10 @@ describe('nobody is hurt', () => {
 
   test('by an abort after the source was opened and before it is read', async () => {
     await using web = await startWebServer(endless)
-    await using source = await openHttpSource(web.origin, { signal: stop.signal, retryDelaysMs })
+    await using source = await openHttpSource([webAddress(web.origin)], {
+      signal: stop.signal,
+      retryDelaysMs,
+    })
     stop.abort(new CodedError('CANCELLED', 'enough'))
     await sleep(20)
     await expect(collect(source.body)).rejects.toMatchObject({ code: 'CANCELLED' })
@@ -164,7 +176,10 @@ describe('nobody is hurt', () => {
       response.writeHead(200, { 'content-length': body.length })
       response.write(body.subarray(0, 10), () => response.destroy())
     })
-    await using source = await openHttpSource(web.origin, { signal: stop.signal, retryDelaysMs })
+    await using source = await openHttpSource([webAddress(web.origin)], {
+      signal: stop.signal,
+      retryDelaysMs,
+    })
     await sleep(50)
     await expect(collect(source.body)).rejects.toMatchObject({ code: 'SOURCE_TRUNCATED' })
   })

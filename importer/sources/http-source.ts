@@ -1,123 +1,136 @@
-import { Agent, type Dispatcher } from 'undici'
+import { createConnections, type TlsTrust } from '../../core/connections.ts'
 import { CodedError } from '../../core/errors.ts'
-import type { ByteRange } from '../../core/registry.ts'
-import { pause, retried } from '../../core/retry.ts'
-import { observed, skipping, type Bytes } from '../../core/streams.ts'
+import type { Proxies } from '../../core/proxies.ts'
+import { pause } from '../../core/retry.ts'
+import type { Bytes } from '../../core/streams.ts'
 import type { AddressPolicy } from './address-policy.ts'
+import { headersOf, separateUserInfo, type Credentials } from './credentials.ts'
+import { createSpeedMeter, defaultFloorSpeed, type FloorSpeed } from './floor-speed.ts'
 import { connectionError } from './http-errors.ts'
 import { RangesRefused, readByLanes, type Lanes } from './http-lanes.ts'
-import {
-  contentLength,
-  describeUrl,
-  discard,
-  follow,
-  parseHttpUrl,
-  pinnedBy,
-  saysOtherThan,
-  type Opened,
-  type Way,
-} from './http-request.ts'
+import { describeUrl, parseHttpUrl } from './http-request.ts'
 import type { Source, SourcePlace } from './source.ts'
 import { createStarving } from './starving.ts'
+import { openWebContent, type WebAddress, type WebContent } from './web-content.ts'
 
 export interface HttpSourceOptions {
   readonly signal: AbortSignal
   /** Waits before the next try, ms; one more try than entries. Reset by every byte that arrives. */
   readonly retryDelaysMs: readonly number[]
   /** Where connections may go, each of a redirect too; without one, anywhere. */
-  readonly policy?: AddressPolicy
-  /** Other than `httpLanes`, with which a source is read that is slower than its reader. */
-  readonly lanes?: Lanes & { readonly afterMs: number }
+  readonly policy?: AddressPolicy | undefined
+  readonly proxies?: Proxies | undefined
+  readonly tls?: TlsTrust | undefined
+  /** Other than `defaultFloorSpeed`. */
+  readonly floorSpeed?: FloorSpeed | undefined
+  /**
+   * All bytes of it will be compared with a checksum: then a transfer may go on with a mirror.
+   */
+  readonly isChecked?: boolean
   /** Where to begin, where the content is still that one. */
   readonly from?: SourcePlace | undefined
+  /** Other than `httpLanes`, with which a source is read that is slower than its reader. */
+  readonly lanes?: Lanes & { readonly afterMs: number }
 }
-
-/** Of `dvcr`: seven and a half seconds in all, then the source counts as gone. */
-export const sourceRetryDelaysMs: readonly number[] = [500, 2000, 5000]
 
 /** 40 MiB of memory at most, and only where one connection was too slow for a second. */
 const httpLanes = { lanes: 4, segmentBytes: 8 * 1024 * 1024, afterMs: 1000 }
 
-/** Nothing arriving for this long is a broken connection. */
-const idleMs = 60_000
+/** An address as it is; its user info or `given` is sent to its origin only. Throws SOURCE_INVALID. */
+export function webAddress(text: string, given?: Credentials): WebAddress {
+  const { source, credentials = {} } = separateUserInfo(text, given)
+  const url = parseHttpUrl(source)
+  const start = { url, credentials: headersOf(credentials) }
+  return { label: describeUrl(url), start: () => Promise.resolve(start) }
+}
 
 /**
- * An image on a web server. Redirects are followed (at most 10, never from https to http; user
- * info is not sent to another origin). A connection that breaks is continued where the server pins
- * the content by a strong ETag or Last-Modified; SOURCE_CHANGED where it then serves other content.
+ * An image on web servers: the first of `addresses` that has it. Redirects are followed (at most 10,
+ * never from https to http; credentials are not sent to another origin). A connection that breaks, or
+ * is slower than allowed, is continued where the server pins the content by a strong ETag or
+ * Last-Modified; SOURCE_CHANGED where it then serves other content. Where that fails it is continued
+ * at another address, if that has the same length and the whole is checked in the end; else the one
+ * that failed goes to the end of `addresses` and SOURCE_TRUNCATED asks for a new start.
  * What comes more slowly than it is read is asked for over several connections, where the server
  * takes ranges. Throws SOURCE_NOT_FOUND, SOURCE_DENIED, SOURCE_FORBIDDEN, SOURCE_TLS_INVALID,
  * SOURCE_UNAVAILABLE.
  */
-export async function openHttpSource(text: string, options: HttpSourceOptions): Promise<Source> {
-  const { policy, signal, retryDelaysMs, lanes = httpLanes, from } = options
-  const first = parseHttpUrl(text)
-  const label = describeUrl(first)
-  const agent = new Agent({
-    connect: { timeout: 15_000, ...(policy && { lookup: policy.lookup }) },
-    headersTimeout: idleMs,
-    bodyTimeout: idleMs,
+export async function openHttpSource(
+  addresses: WebAddress[],
+  options: HttpSourceOptions,
+): Promise<Source> {
+  const { signal, retryDelaysMs, lanes = httpLanes, floorSpeed = defaultFloorSpeed } = options
+  const connections = createConnections({
+    ...options,
+    headersTimeoutMs: floorSpeed.windowMs,
+    bodyTimeoutMs: floorSpeed.windowMs,
   })
-  const retrying = {
-    delaysMs: retryDelaysMs,
-    signal,
-    shouldRetry: (error: unknown) => error instanceof CodedError && error.retryable,
-  }
-  let opened: Opened
-  try {
-    opened = await retried(() => begin({ agent, policy, signal }), retrying)
-  } catch (error) {
-    await agent.destroy()
+  const way = { connections, signal }
+  let content = await openFirst().catch(async (error: unknown) => {
+    await connections[Symbol.asyncDispose]()
     throw error
-  }
-  const isMidway = opened.response.statusCode === 206
-  const length = isMidway ? from?.length : contentLength(opened.response)
-  const validator = isMidway ? from?.pin : pinnedBy(opened.response)
-  const offset = from && validator === from.pin && length === from.length ? from.offset : 0
-  const takesRanges = /^bytes$/i.test(String(opened.response.headers['accept-ranges'] ?? ''))
-  let place = opened.url
+  })
+  const { length, offset } = content
+  const { label } = content.address
+  // A later run may begin with another server, whose names for contents mean other ones.
+  const isOneContent = addresses.length === 1 || options.isChecked === true
+  const pin = isOneContent ? content.validator : undefined
 
-  /** The content from where it is asked for, or all of it where it is another one now. */
-  async function begin(way: Way): Promise<Opened> {
-    if (!from || from.offset === 0) return follow(first, {}, way)
-    const headers = { range: `bytes=${from.offset}-`, 'if-range': from.pin }
-    // A shorter content does not have the place.
-    const opened = await follow(first, headers, way, [416])
-    const { response } = opened
-    const range = `bytes ${from.offset}-${from.length - 1}/${from.length}`
-    if (response.statusCode === 200 || isRange(response, range, from.pin)) return opened
-    discard(response)
-    return follow(first, {}, way)
+  /** The first that answers: each once, then those again that may do better later. */
+  async function openFirst(): Promise<WebContent> {
+    let left: readonly WebAddress[] = [...addresses]
+    const failures: CodedError[] = []
+    for (const delayMs of [0, ...retryDelaysMs]) {
+      if (delayMs > 0) await pause(delayMs, signal)
+      for (const address of left) {
+        try {
+          return await openWebContent(address, way, options.from)
+        } catch (error) {
+          signal.throwIfAborted()
+          const failure = asFailure(error, address.label)
+          failures.push(failure)
+          if (!failure.retryable) left = left.filter((other) => other !== address)
+        }
+      }
+      if (left.length === 0) break
+    }
+    throw allFailed(failures.slice(-addresses.length))
   }
 
   async function* body(): AsyncGenerator<Uint8Array, void> {
-    const isBefore = offset > 0 && !isMidway
-    let stream: Bytes = isBefore ? skipping(opened.response.body, offset) : opened.response.body
+    const meter = createSpeedMeter(floorSpeed)
+    let stream: Bytes = content.first
     let received = offset
     let failures = 0
-    const count = (chunk: Uint8Array): void => {
-      received += chunk.length
-      failures = 0
-    }
-    let mayUseLanes = takesRanges && validator !== undefined && lanes.lanes > 1
+    let slowWindows = 0
+    let mayUseLanes = content.takesRanges && content.validator !== undefined && lanes.lanes > 1
     for (;;) {
       const starving = createStarving(lanes.afterMs)
       let useLanes = false
+      let isSlow = false
       try {
+        meter.wait()
         for await (const chunk of starving.watch(stream)) {
-          count(chunk)
+          const speed = meter.got(chunk.length)
+          received += chunk.length
+          failures = 0
           yield chunk
+          meter.wait()
+          isSlow = speed === 'slow'
+          if (isSlow) throw tooSlow(label, floorSpeed)
+          if (speed === 'fine') slowWindows = 0
           const left = (length ?? 0) - received
           useLanes = mayUseLanes && left > lanes.segmentBytes && starving.isSo()
           if (useLanes) break
         }
-        if (length === undefined || received === length) return
-        if (useLanes) {
+        if (useLanes && length !== undefined) {
+          mayUseLanes = false
+          const { range: open } = content
           const rest = { start: received, end: length }
-          const options = { ...lanes, open: openRange, retryDelaysMs, signal }
-          yield* observed(readByLanes(rest, options), count)
-          return
+          stream = readByLanes(rest, { ...lanes, open, retryDelaysMs, signal })
+          continue
         }
+        if (length === undefined || received === length) return
         throw new CodedError(
           'SOURCE_TRUNCATED',
           `${label} ended after ${received} of ${length} bytes; the download is incomplete`,
@@ -126,79 +139,86 @@ export async function openHttpSource(text: string, options: HttpSourceOptions): 
         signal.throwIfAborted()
         mayUseLanes = false
         const failure = bodyError(error, label, received, length)
-        const delayMs = retryDelaysMs[failures++]
-        if (validator === undefined || delayMs === undefined || length === undefined) throw failure
-        if (!(error instanceof RangesRefused)) await pause(delayMs, signal)
-        stream = await retried(() => resume(received, failure), retrying)
+        const used = isSlow ? slowWindows++ : failures++
+        const atOnce = error instanceof RangesRefused ? [0] : []
+        const delaysMs = [...atOnce, ...retryDelaysMs.slice(used)]
+        const next = await goOn(received, failure, delaysMs, slowWindows > 1)
+        failures += next.tries - 1
+        stream = next.stream
       }
     }
   }
 
-  /** Redirects are not followed again while they led to something that is still there. */
-  async function ask(range: string, ending: AbortSignal): Promise<Dispatcher.ResponseData> {
-    const headers = { range, 'if-range': validator ?? '' }
-    const way = { agent, policy, signal: ending }
-    try {
-      return (await follow(place, headers, way)).response
-    } catch (error) {
-      // Where they led to may have been signed for a while only.
-      const isGone = error instanceof CodedError && /_(?:DENIED|NOT_FOUND)$/.test(error.code)
-      if (!isGone || place.href === first.href) throw error
-      const again = await follow(first, headers, way)
-      place = again.url
-      return again.response
+  /** From where a transfer broke; waits before each try. */
+  async function goOn(
+    received: number,
+    failure: CodedError,
+    delaysMs: readonly number[],
+    othersFirst: boolean,
+  ): Promise<{ readonly stream: Bytes; readonly tries: number }> {
+    const broken = content.address
+    const isPinned = length !== undefined && content.validator !== undefined
+    // Two servers may have given two contents one ETag: only a checksum of all of it tells.
+    const isProvable = length !== undefined && options.isChecked === true
+    const others = addresses.filter((one) => one !== broken)
+    const possible = [isPinned ? [broken] : [], isProvable ? others : []]
+    let left = (othersFirst ? possible.toReversed() : possible).flat()
+    let last = failure
+    for (const [index, delayMs] of delaysMs.entries()) {
+      if (left.length === 0) break
+      if (delayMs > 0) await pause(delayMs, signal)
+      for (const address of left) {
+        try {
+          return { stream: await continueAt(address, received), tries: index + 1 }
+        } catch (error) {
+          signal.throwIfAborted()
+          const isRefusal = error instanceof RangesRefused
+          if (!isRefusal) last = asFailure(error, address.label)
+          if (isRefusal || !last.retryable) left = left.filter((other) => other !== address)
+        }
+      }
     }
+    if (others.length === 0) throw last
+    // With the others there may be more luck, from the start.
+    addresses.splice(addresses.indexOf(broken), 1)
+    addresses.push(broken)
+    throw new CodedError('SOURCE_TRUNCATED', failure.message, { cause: last })
   }
 
-  /** The bytes from `from` on; of a server without ranges those before are read once more. */
-  async function resume(from: number, failure: CodedError): Promise<Bytes> {
-    const response = await ask(`bytes=${from}-`, signal)
-    if (isRange(response, `bytes ${from}-`, validator)) return response.body
-    if (response.statusCode === 200 && pinnedBy(response) === validator) {
-      return skipping(response.body, from)
-    }
-    discard(response)
-    throw saysOther(response) ? changed(from) : failure
+  async function continueAt(address: WebAddress, received: number): Promise<Bytes> {
+    if (address === content.address) return content.from(received)
+    const other = await openWebContent(address, way)
+    other.discard()
+    if (other.length !== length) throw new RangesRefused(address.label)
+    const stream = await other.from(received)
+    content = other
+    return stream
   }
-
-  async function openRange({ start, end }: ByteRange, ending: AbortSignal): Promise<Bytes> {
-    const response = await ask(`bytes=${start}-${end - 1}`, ending)
-    if (isRange(response, `bytes ${start}-${end - 1}/`, validator)) return response.body
-    discard(response)
-    throw saysOther(response) ? changed(start) : new RangesRefused(label)
-  }
-
-  const saysOther = (response: Dispatcher.ResponseData): boolean =>
-    response.statusCode === 206
-      ? saysOtherThan(validator, response)
-      : pinnedBy(response) !== validator
-
-  const changed = (at: number): CodedError =>
-    new CodedError(
-      'SOURCE_CHANGED',
-      `${label} changed while it was downloaded (at byte ${at}); import it again`,
-    )
 
   return {
     label,
     length,
-    pin: validator,
+    pin,
     offset,
     body: body(),
-    [Symbol.asyncDispose]: () => agent.destroy(),
+    [Symbol.asyncDispose]: () => connections[Symbol.asyncDispose](),
   }
 }
 
-/** True for the bytes of `range`: not every server with ranges looks at If-Range. */
-function isRange(
-  response: Dispatcher.ResponseData,
-  range: string,
-  validator: string | undefined,
-): boolean {
-  return (
-    response.statusCode === 206 &&
-    !saysOtherThan(validator, response) &&
-    String(response.headers['content-range'] ?? '').startsWith(range)
+const asFailure = (error: unknown, label: string): CodedError => connectionError(error, label)
+
+function allFailed(failures: readonly CodedError[]): CodedError {
+  const [first, ...others] = failures
+  if (!first || others.length === 0) return first ?? new CodedError('UNKNOWN', 'nothing was tried')
+  const message = failures.map(({ message }) => message).join('; and its mirror: ')
+  const lasting = failures.find(({ retryable }) => retryable) ?? first
+  return new CodedError(lasting.code, message, { cause: first })
+}
+
+function tooSlow(label: string, { bytesPerSecond, windowMs }: FloorSpeed): CodedError {
+  return new CodedError(
+    'SOURCE_UNAVAILABLE',
+    `${label} sends fewer than ${bytesPerSecond} bytes per second over ${windowMs / 1000} seconds`,
   )
 }
 

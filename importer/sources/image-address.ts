@@ -1,5 +1,6 @@
 import { CodedError } from '../../core/errors.ts'
 import { isLoopback } from '../../core/loopback.ts'
+import { withoutSecrets } from './http-request.ts'
 import { formatImageReference, parseImageReference } from '../../core/reference.ts'
 import type { Reference } from '../../core/reference.ts'
 
@@ -58,6 +59,6 @@ function parsePath(path: string, text: string) {
 const invalid = (text: string, what: string, cause?: unknown): CodedError =>
   new CodedError(
     'SOURCE_INVALID',
-    `not the address of an image (its ${what}): ${JSON.stringify(text.slice(0, 300))}; expected docker://host/name:tag`,
+    `not the address of an image (its ${what}): ${JSON.stringify(withoutSecrets(text))}; expected docker://host/name:tag`,
     { cause },
   )

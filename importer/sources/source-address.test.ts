@@ -3,7 +3,11 @@ import { createHashPool, type HashPool } from '../../core/hash-pool.ts'
 import { startWebServer, withStatus, type WebServer } from '../../test/fixtures/web-server.ts'
 import { parseAddressPolicy } from './address-policy.ts'
 import { parseImageAddress } from './image-address.ts'
-import { parseSourceAddress } from './source-address.ts'
+import type { Credentials } from './credentials.ts'
+import { parseSource, type WantedSource } from './source-address.ts'
+
+const parse = (source: string, wanted: Partial<WantedSource> = {}, credentials?: Credentials) =>
+  parseSource({ source, checksums: {}, architecture: 'amd64', ...wanted }, credentials)
 
 const digest = `sha256:${'a'.repeat(64)}`
 const { signal } = new AbortController()
@@ -63,20 +67,17 @@ describe('the address of an image', () => {
     'docker://0x7f.1/a',
     'docker://[0:0::1]/a',
   ])('%s is refused', (text) => {
-    expect(() => parseSourceAddress(text)).toThrow(
-      expect.objectContaining({ code: 'SOURCE_INVALID' }),
-    )
+    expect(() => parse(text)).toThrow(expect.objectContaining({ code: 'SOURCE_INVALID' }))
+    expect(() => parse(text)).not.toThrow(/secret/)
   })
 })
 
 describe('an image under a policy', () => {
   const open = ({ origin }: WebServer, policy: string) =>
-    parseSourceAddress(`docker://${new URL(origin).host}/a:1`).open({
+    parse(`docker://${new URL(origin).host}/a:1`).open({
       signal,
       retryDelaysMs: [],
       policy: parseAddressPolicy(policy),
-      architecture: 'amd64',
-      maxVirtualSize: 2 ** 40,
       hashPool,
       scratchFolder: '/nonexistent',
     })
@@ -94,5 +95,41 @@ describe('an image under a policy', () => {
     await using web = await startWebServer(withStatus(status, headers))
     const opening = open(web, 'restricted,+127.0.0.1')
     await expect(opening).rejects.toMatchObject({ code: 'SOURCE_FORBIDDEN' })
+  })
+})
+
+describe('credentials', () => {
+  test.each<[string, Partial<WantedSource>, Credentials]>([
+    ['https://h.example/a', {}, { user: 'me', token: 't' }],
+    ['https://h.example/a', {}, { user: 'm:e' }],
+    ['https://me:secret@h.example/a', {}, { user: 'me' }],
+    ['docker://h.example/a', {}, { headers: { 'x-a': '1' } }],
+    ['docker://h.example/a', {}, { user: 'me' }],
+    ['docker://h.example/a', { mirrors: ['https://b.example/a'] }, {}],
+    ['https://h.example/a', { mirrors: ['https://me:secret@b.example/a'] }, {}],
+    ['https://h.example/a', { mirrors: ['docker://b.example/a'] }, {}],
+  ])('that %s cannot take are refused, with %o and %o', (source, wanted, credentials) => {
+    expect(() => parse(source, wanted, credentials)).toThrow(
+      expect.objectContaining({ code: 'SOURCE_INVALID' }),
+    )
+    expect(() => parse(source, wanted, credentials)).not.toThrow(/secret/)
+  })
+
+  test('are a login at a registry', async () => {
+    await using web = await startWebServer((request, response) => {
+      const basic = 'Basic realm="r"'
+      const status = request.headers.authorization === undefined ? 401 : 404
+      response.writeHead(status, { 'www-authenticate': basic }).end()
+    })
+    const source = `docker://${new URL(web.origin).host}/a:1`
+    const opening = parse(source, {}, { user: 'me', password: 'secret' }).open({
+      signal,
+      retryDelaysMs: [],
+      hashPool,
+      scratchFolder: '/nonexistent',
+    })
+    await expect(opening).rejects.toMatchObject({ code: 'SOURCE_NOT_FOUND' })
+    const sent = Buffer.from('me:secret').toString('base64')
+    expect(web.requests.at(-1)?.headers.authorization).toBe(`Basic ${sent}`)
   })
 })

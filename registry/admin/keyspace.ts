@@ -40,7 +40,7 @@ const repositoryKey = /^v1\/repos\/(.+?)\/_([bmrt])\/(.+)$/
 const plainDigest = /^(sha256|sha512)\/([0-9a-f]+)$/
 const referrerName = /^(sha256|sha512)\/([0-9a-f]+)\/(sha256|sha512)-([0-9a-f]+)$/
 const otherKey =
-  /^(?:layout\.json|v1\/(?:probe|scrub)\.json|v1\/(?:gc|quota|imports(?:-keys|-cancel|-state)?|runners|auth|pulls|events)\/.+)$/
+  /^(?:layout\.json|v1\/(?:probe|scrub)\.json|v1\/(?:gc|quota|imports(?:-keys|-cancel|-state|-hits|-secrets)?|runners|auth|pulls|events)\/.+)$/
 
 /** `undefined` for a key that is none of this layout. */
 export function parseKey(key: string): StoredThing | undefined {

@@ -11,6 +11,7 @@ export interface WantedImport {
   readonly store?: 'auto' | 'as-is'
   readonly replace?: boolean
   readonly checksums?: Readonly<Record<string, string>>
+  readonly credentials?: Readonly<Record<string, unknown>>
 }
 
 /** The imports of a server, asked over HTTP. */

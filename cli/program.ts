@@ -77,7 +77,7 @@ export function createProgram(context: CommandContext): Command {
   program
     .command('import <source> <image>')
     .description(
-      'Import a disk image: http(s)://, docker://host/name:tag, oci:folder, a file or block device, or - for standard input',
+      'Import a disk image: http(s)://, s3://bucket/key, docker://host/name:tag, oci:folder, a file or block device, or - for standard input',
     )
     .addOption(serverOption)
     .addOption(dataOption)
@@ -95,6 +95,9 @@ export function createProgram(context: CommandContext): Command {
     .option('--sha1 <hex>', 'expected checksum of the source')
     .option('--sha256 <hex>', 'expected checksum of the source')
     .option('--sha512 <hex>', 'expected checksum of the source')
+    .option('--checksums-url <url>', 'list of checksums (SHA256SUMS) that names the source')
+    .option('--s3-endpoint <url>', 'server of an s3:// source; without it AWS')
+    .option('--s3-region <name>', 'region of the bucket of an s3:// source')
     .option('--mirror <url...>', 'the same file elsewhere, used where the source fails')
     .option('--user <name>', 'name, or access key id, of the source (with --password-file)')
     .option('--password-file <file>', 'password or secret access key (env DVCR_SOURCE_PASSWORD)')

@@ -8,6 +8,7 @@ import type { Terminal } from './terminal.ts'
 /** Flags that say how a source is reached and who we are to it; secrets are in files. */
 export interface SourceFlags {
   readonly mirror?: readonly string[]
+  readonly checksumsUrl?: string
   readonly user?: string
   readonly passwordFile?: string
   readonly tokenFile?: string
@@ -15,6 +16,8 @@ export interface SourceFlags {
   readonly dockerLogin?: boolean
   readonly ca?: string
   readonly insecureSkipVerify?: boolean
+  readonly s3Endpoint?: string
+  readonly s3Region?: string
 }
 
 /** The fields of a request that they stand for, not judged yet. Throws SETTING_INVALID. */
@@ -26,6 +29,9 @@ export async function readSourceFlags(
   const ca = flags.ca === undefined ? undefined : await read('--ca', flags.ca)
   return {
     mirrors: flags.mirror,
+    checksumsUrl: flags.checksumsUrl,
+    s3Endpoint: flags.s3Endpoint,
+    s3Region: flags.s3Region,
     ca,
     insecureSkipVerify: flags.insecureSkipVerify,
     credentials: (await dockerLogin(source, flags, env)) ?? (await readCredentials(flags, env)),

@@ -36,9 +36,10 @@ export function attemptImport(
 
   async function attempt(): Promise<ImportedImage> {
     await onStart()
+    const checksums = await address.findChecksums({ ...deps, signal })
     const openSource = (opening: AbortSignal, from: SourcePlace | undefined): Promise<Source> =>
-      address.open({ ...deps, from, signal: opening })
-    const wanted = { ...request, openSource, ...(keeper && { keeper }) }
+      address.open({ ...deps, checksums, from, signal: opening })
+    const wanted = { ...request, checksums, openSource, ...(keeper && { keeper }) }
     try {
       return await importImage(wanted, deps, { signal, report })
     } catch (error) {

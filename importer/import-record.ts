@@ -40,14 +40,27 @@ export const newImportSchema = z.strictObject({
     .string()
     .max(8192)
     .describe(
-      'Address of the image: http://, https://, or docker://host/name:tag. User info is taken as credentials.',
+      'Address of the image: http://, https://, s3://bucket/key, or docker://host/name:tag. User info is taken as credentials.',
     ),
   mirrors: z
     .array(z.string().max(8192))
     .max(8)
     .default([])
     .describe('More http:// or https:// addresses of the same file, used where `source` fails.'),
+  checksumsUrl: z
+    .string()
+    .max(8192)
+    .optional()
+    .describe(
+      'Address of a list of checksums (SHA256SUMS), in which the file is found by its name. Checksums of both kinds are compared.',
+    ),
   credentials: credentialsSchema.optional(),
+  s3Endpoint: z.string().max(2048).optional().describe('s3://: address of the server; else AWS.'),
+  s3Region: z
+    .string()
+    .regex(/^[a-z0-9-]{1,64}$/)
+    .optional()
+    .describe('s3://: region of the bucket.'),
   ca: z
     .string()
     .max(65_536)

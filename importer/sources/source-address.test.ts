@@ -77,6 +77,7 @@ describe('an image under a policy', () => {
     parse(`docker://${new URL(origin).host}/a:1`).open({
       signal,
       retryDelaysMs: [],
+      checksums: {},
       policy: parseAddressPolicy(policy),
       hashPool,
       scratchFolder: '/nonexistent',
@@ -108,6 +109,18 @@ describe('credentials', () => {
     ['docker://h.example/a', { mirrors: ['https://b.example/a'] }, {}],
     ['https://h.example/a', { mirrors: ['https://me:secret@b.example/a'] }, {}],
     ['https://h.example/a', { mirrors: ['docker://b.example/a'] }, {}],
+    ['https://h.example/a', { s3Region: 'eu-west-1' }, {}],
+    ['https://h.example/a', { checksumsUrl: 'https://me:secret@b.example/a' }, {}],
+    ['docker://h.example/a', { checksumsUrl: 'https://b.example/SHA256SUMS' }, {}],
+    ['s3://bucket/a', { mirrors: ['https://b.example/a'] }, {}],
+    ['s3://bucket/a', { s3Endpoint: 'https://me:secret@b.example/' }, {}],
+    ['s3://bucket/a', { s3Endpoint: 'ftp://b.example/' }, {}],
+    ['s3://bucket/a', {}, { user: 'id' }],
+    ['s3://bucket/a', {}, { user: 'id', password: 'secret', headers: { a: 'b' } }],
+    ['s3://bucket/', {}, {}],
+    ['s3://Bucket/a', {}, {}],
+    ['s3://bucket/a/../b', {}, {}],
+    ['s3://arn:aws:s3/a', {}, {}],
   ])('that %s cannot take are refused, with %o and %o', (source, wanted, credentials) => {
     expect(() => parse(source, wanted, credentials)).toThrow(
       expect.objectContaining({ code: 'SOURCE_INVALID' }),
@@ -125,6 +138,7 @@ describe('credentials', () => {
     const opening = parse(source, {}, { user: 'me', password: 'secret' }).open({
       signal,
       retryDelaysMs: [],
+      checksums: {},
       hashPool,
       scratchFolder: '/nonexistent',
     })

@@ -10,7 +10,10 @@ import type { AddressPolicy } from './address-policy.ts'
 import { loginOf, type Credentials } from './credentials.ts'
 import type { FloorSpeed } from './floor-speed.ts'
 import { parseHttpUrl } from './http-request.ts'
+import { fetchChecksums, mergeChecksums } from './fetched-checksums.ts'
 import { openHttpSource, webAddress } from './http-source.ts'
+import { parseS3Address, s3Scheme } from './s3-address.ts'
+import type { WebAddress } from './web-content.ts'
 import type { Source, SourcePlace } from './source.ts'
 import { imageScheme, parseImageAddress, type ImageAddress } from './image-address.ts'
 import { openImageSource } from './image-source.ts'
@@ -20,6 +23,11 @@ export interface WantedSource {
   readonly source: string
   /** The same content elsewhere. */
   readonly mirrors?: readonly string[]
+  /** A list with checksums of the file. */
+  readonly checksumsUrl?: string | undefined
+  /** Of `s3://`; AWS without. */
+  readonly s3Endpoint?: string | undefined
+  readonly s3Region?: string | undefined
   /** PEM of authorities to trust besides the usual ones. */
   readonly ca?: string | undefined
   readonly insecureSkipVerify?: boolean
@@ -52,54 +60,128 @@ export interface SourceAddress {
   readonly label: string
   /** Names or addresses of the servers that it names, as in a URL. */
   readonly hosts: readonly string[]
+  /** Those that were given, and those in the list at `checksumsUrl`. Throws as `open`. */
+  findChecksums(options: OpenOptions): Promise<Checksums>
   /** Each time from the start; a mirror that failed comes last from then on. */
-  open(options: OpenOptions): Promise<Source>
+  open(options: OpenOptions & { readonly checksums: Checksums }): Promise<Source>
 }
 
-/** `http://`, `https://` or `docker://`. Throws SOURCE_INVALID, also for credentials that do not fit. */
+/**
+ * `http://`, `https://`, `s3://` or `docker://`. Throws SOURCE_INVALID, also for what does not fit
+ * together.
+ */
 export function parseSource(wanted: WantedSource, credentials?: Credentials): SourceAddress {
-  const { source, mirrors = [], ca, insecureSkipVerify: insecure = false } = wanted
+  const { source, ca, insecureSkipVerify: insecure = false } = wanted
   const tls = { ca, insecure }
   if (source.startsWith(imageScheme)) {
-    requireNoMirrors(mirrors)
+    requireNone(wanted, imageScheme, ['mirrors', 'checksumsUrl', 's3Endpoint', 's3Region'])
     const image = parseImageAddress(source)
     const login = credentials && loginOf(credentials)
     return {
       label: image.label,
       hosts: [image.registry.hostname],
+      findChecksums: () => Promise.resolve(wanted.checksums),
       open: (options) => openRegistryImage(image, { ...wanted, ...options, tls, login }),
     }
   }
-  const first = webAddress(source, credentials)
-  const { origin, hostname } = parseHttpUrl(source)
-  const others = mirrors.map((mirror) => parseMirror(mirror))
-  const addresses = [
-    first,
-    ...others.map(({ url, text }) =>
-      webAddress(text, url.origin === origin ? credentials : undefined),
-    ),
-  ]
-  const isChecked = Object.values(wanted.checksums).some((hex) => hex !== undefined)
+  const { addresses, hosts, fileName, originUrl } = source.startsWith(s3Scheme)
+    ? parseBucketObject(wanted, credentials)
+    : parseWebAddresses(wanted, credentials)
+  const list = wanted.checksumsUrl === undefined ? undefined : parseOther(wanted.checksumsUrl)
+  const listAddress =
+    list && webAddress(list.text, list.url.origin === originUrl?.origin ? credentials : undefined)
   return {
-    label: first.label,
-    hosts: [hostname, ...others.map(({ url }) => url.hostname)],
-    open: (options) => openHttpSource(addresses, { ...options, tls, isChecked }),
+    label: addresses[0]?.label ?? '',
+    hosts: [...hosts, ...(list ? [list.url.hostname] : [])],
+    findChecksums: async (options) =>
+      listAddress
+        ? mergeChecksums(
+            wanted.checksums,
+            await fetchChecksums(listAddress, fileName, { ...options, tls }),
+            listAddress.label,
+          )
+        : wanted.checksums,
+    open({ checksums, ...options }) {
+      const isChecked = Object.values(checksums).some((hex) => hex !== undefined)
+      return openHttpSource(addresses, { ...options, tls, isChecked })
+    },
   }
 }
 
-/** Its user info would be kept with the request. */
-function parseMirror(text: string): { readonly url: URL; readonly text: string } {
+interface WebSource {
+  /** Not empty. */
+  readonly addresses: WebAddress[]
+  readonly hosts: readonly string[]
+  /** As a list of checksums names it. */
+  readonly fileName: string
+  /** Whose origin the credentials are for. */
+  readonly originUrl: URL | undefined
+}
+
+function parseWebAddresses(
+  { mirrors = [], source, ...wanted }: WantedSource,
+  credentials: Credentials | undefined,
+): WebSource {
+  requireNone(wanted, 'http(s)://', ['s3Endpoint', 's3Region'])
+  const url = parseHttpUrl(source)
+  const others = mirrors.map(parseOther)
+  return {
+    addresses: [
+      webAddress(source, credentials),
+      ...others.map((other) =>
+        webAddress(other.text, other.url.origin === url.origin ? credentials : undefined),
+      ),
+    ],
+    hosts: [url.hostname, ...others.map((other) => other.url.hostname)],
+    fileName: decodedName(url.pathname),
+    originUrl: url,
+  }
+}
+
+function parseBucketObject(
+  { source, s3Endpoint, s3Region, ...wanted }: WantedSource,
+  credentials: Credentials | undefined,
+): WebSource {
+  requireNone(wanted, s3Scheme, ['mirrors'])
+  const place = {
+    ...(s3Endpoint === undefined ? {} : { endpoint: s3Endpoint }),
+    ...(s3Region === undefined ? {} : { region: s3Region }),
+  }
+  const { address, host, fileName } = parseS3Address(source, place, credentials)
+  return { addresses: [address], hosts: [host], fileName, originUrl: undefined }
+}
+
+function decodedName(path: string): string {
+  const name = path.slice(path.lastIndexOf('/') + 1)
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    // Not percent-encoded, then the name is what it is.
+    return name
+  }
+}
+
+/** A mirror or a list; its user info would be kept with the request. */
+function parseOther(text: string): { readonly url: URL; readonly text: string } {
   const url = parseHttpUrl(text)
   if (url.username === '' && url.password === '') return { url, text }
   throw new CodedError(
     'SOURCE_INVALID',
-    'a mirror has no user info: it is asked with the credentials of the source where it is the same server, else without',
+    'mirrors and checksumsUrl have no user info: they are asked with the credentials of the source where it is the same server, else without',
   )
 }
 
-function requireNoMirrors(mirrors: readonly string[]): void {
-  if (mirrors.length === 0) return
-  throw new CodedError('SOURCE_INVALID', 'only http:// and https:// sources have mirrors')
+function requireNone(
+  wanted: Partial<WantedSource>,
+  scheme: string,
+  names: readonly (keyof WantedSource)[],
+): void {
+  const given = names.find((name) => {
+    const value = wanted[name]
+    return Array.isArray(value) ? value.length > 0 : value !== undefined
+  })
+  if (given === undefined) return
+  throw new CodedError('SOURCE_INVALID', `${given} does not go with a source ${scheme}…`)
 }
 
 interface RegistryOptions extends OpenOptions, Pick<WantedSource, 'architecture'> {

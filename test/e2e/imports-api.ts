@@ -11,6 +11,8 @@ export interface WantedImport {
   readonly store?: 'auto' | 'as-is'
   readonly replace?: boolean
   readonly checksums?: Readonly<Record<string, string>>
+  readonly checksumsUrl?: string
+  readonly s3Endpoint?: string
   readonly credentials?: Readonly<Record<string, unknown>>
 }
 

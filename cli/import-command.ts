@@ -59,7 +59,7 @@ const maxVirtualSize = parseSize('16Ti')
 export async function importCommand(args: ImportArguments, context: CommandContext): Promise<void> {
   const { source, flags } = args
   const wanted = await wantedImport(args, context)
-  const isUrl = /^[a-z][a-z0-9+.-]*:\/\//i.test(source)
+  const isUrl = /^(?:[a-z][a-z0-9+.-]*:\/\/|image:)/i.test(source)
   // Also says what is wrong with it before a server is asked.
   const kept = separateSecrets(wanted)
   const label = isUrl ? checkNewImport(kept.request, kept.credentials).label : basename(source)
@@ -180,7 +180,8 @@ async function run(
     const { find: findLogin } = openDockerConfig(terminal.env)
     const remote = { ...deps, findLogin, proxies: parseProxies(terminal.env) }
     const onStart = (): Promise<void> => Promise.resolve()
-    const options = { credentials, keeper: undefined, signal, log, report, onStart }
+    const mayPull = (): boolean => true
+    const options = { credentials, mayPull, keeper: undefined, signal, log, report, onStart }
     return attemptImport(request, remote, options)
   }
   const openSource = (opening: AbortSignal): Promise<Source> => {

@@ -77,7 +77,7 @@ export function createProgram(context: CommandContext): Command {
   program
     .command('import <source> <image>')
     .description(
-      'Import a disk image: http(s)://, s3://bucket/key, docker://host/name:tag, oci:folder, a file or block device, or - for standard input',
+      'Import a disk image: http(s)://, s3://bucket/key, docker://host/name:tag, image:name:tag of the same registry, oci:folder, a file or block device, or - for standard input',
     )
     .addOption(serverOption)
     .addOption(dataOption)

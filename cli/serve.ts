@@ -114,6 +114,7 @@ async function start(context: Start): Promise<string> {
         windowMs: settings.importIdleSeconds * 1000,
       },
       retryDelaysMs: retryDelays(settings.importRetrySeconds * 1000),
+      reuse: { objects, mountBlob: store.registry.mountBlob },
       secretsFolder: secretsFolderOf(settings.data),
       log,
       metrics: createImportMetrics(metrics.registry),

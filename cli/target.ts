@@ -7,6 +7,7 @@ import { createHttpClient, type HttpClient } from '../core/http-client.ts'
 import { createLog } from '../core/log.ts'
 import { createRegistryClient } from '../core/registry-client.ts'
 import type { Registry } from '../core/registry.ts'
+import type { AttemptDeps } from '../importer/attempts.ts'
 import { createImages, type Images } from '../importer/images.ts'
 import { createImportLog } from '../importer/import-log.ts'
 import type { ImportRecord, KeptRequest } from '../importer/import-record.ts'
@@ -28,6 +29,8 @@ export interface Target extends AsyncDisposable {
   readonly imports: Pick<Imports, 'list'>
   /** Keeps the record of an import that this process did, where the store is its own. */
   readonly keepRecord: (record: ImportRecord, request: KeptRequest) => Promise<void>
+  /** Where images that are in it already are found; only where the store is its own. */
+  readonly reuse: AttemptDeps['reuse']
   readonly hashPool: HashPool
   readonly scratchFolder: string
 }
@@ -64,7 +67,7 @@ type Parts = Omit<Target, keyof Shared | typeof Symbol.asyncDispose>
 
 function serverParts(http: HttpClient, shared: Shared): Parts {
   const registry = createRegistryClient({ http, ...shared })
-  return { registry, ...createApiClient(http), keepRecord: async () => {} }
+  return { registry, ...createApiClient(http), keepRecord: async () => {}, reuse: undefined }
 }
 
 async function localParts(
@@ -87,6 +90,7 @@ async function localParts(
         )
       },
     },
+    reuse: { objects: store.objects, mountBlob: store.registry.mountBlob },
     keepRecord: (record, request) => records.save({ record, request }),
   }
 }

@@ -1,9 +1,6 @@
 import { CodedError, toCodedError } from '../core/errors.ts'
-import type { Log } from '../core/log.ts'
 import { createSerial } from '../core/serial.ts'
-import { attemptImport, type AttemptDeps } from './attempts.ts'
-import type { CheckpointKeeper } from './import-checkpoint.ts'
-import type { ImportLog } from './import-log.ts'
+import { attemptImport } from './attempts.ts'
 import {
   checkNewImport,
   imageOf,
@@ -15,27 +12,16 @@ import {
   type NewImport,
   type StoredImport,
 } from './import-record.ts'
-import type { ImportSecrets } from './import-secrets.ts'
+import { credentialsRequired } from './import-secrets.ts'
+import type { ImportQueueDeps, QueuedImport } from './import-queue-deps.ts'
 import { createImportTracker, type ImportTracker } from './import-tracker.ts'
-import { selectImports, type ImportQueue } from './imports.ts'
+import {
+  requireSame,
+  selectImports,
+  type CreateImportOptions,
+  type ImportQueue,
+} from './imports.ts'
 import { assertTagFree } from './image-push.ts'
-import type { ImportMetrics } from './metrics.ts'
-
-export interface ImportQueueDeps extends AttemptDeps {
-  readonly log: Log
-  readonly records: ImportLog
-  /** Where an import keeps how far it is; `name` is its repository. */
-  readonly keeperOf: (wanted: { readonly id: string; readonly name: string }) => CheckpointKeeper
-  readonly secrets: ImportSecrets
-  readonly metrics: ImportMetrics
-  /** Imports that run at a time. */
-  readonly maxRunning: number
-  /** Imports that wait; each keeps its record in memory and in the store. */
-  readonly maxWaiting: number
-  readonly retentionMs: number
-  /** This process, where several share the records: it then begins with none of them. */
-  readonly runner?: string
-}
 
 const byCreation = (a: StoredImport, b: StoredImport): number =>
   a.record.createdAt.localeCompare(b.record.createdAt)
@@ -51,7 +37,7 @@ const hourMs = 60 * 60 * 1000
  */
 export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueue> {
   const stopping = new AbortController()
-  const imports = new Map<string, { stored: StoredImport; tracker: ImportTracker }>()
+  const imports = new Map<string, QueuedImport>()
   const waiting: string[] = []
   /** Those whose credentials ended with another process. */
   const lacking = new Set<string>()
@@ -61,9 +47,9 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   const inTurn = createSerial()
   const saving = createSerial()
 
-  function add(stored: StoredImport): ImportTracker {
+  function add(stored: StoredImport, mayPull?: QueuedImport['mayPull']): ImportTracker {
     const tracker = createImportTracker(stored.record)
-    imports.set(stored.record.id, { stored, tracker })
+    imports.set(stored.record.id, { stored, tracker, mayPull })
     if (!isFinished(stored.record)) {
       waiting.push(stored.record.id)
       deps.metrics.queued()
@@ -71,7 +57,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     return tracker
   }
 
-  function lookUp(id: string): { stored: StoredImport; tracker: ImportTracker } {
+  function lookUp(id: string): QueuedImport {
     const found = imports.get(id)
     if (!found) {
       throw new CodedError(
@@ -126,7 +112,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   }
 
   async function run(id: string, cancelled: AbortSignal): Promise<void> {
-    const { stored, tracker } = lookUp(id)
+    const { stored, tracker, mayPull } = lookUp(id)
     const log = deps.log.child({ import: id })
     const signal = AbortSignal.any([stopping.signal, cancelled])
     const startedMs = performance.now()
@@ -140,6 +126,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     try {
       const imported = await attemptImport(stored.request, deps, {
         credentials,
+        mayPull,
         keeper: deps.keeperOf(tracker.record),
         signal,
         log,
@@ -164,7 +151,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
 
   async function create(
     asked: NewImport,
-    idempotencyKey: string | undefined,
+    { idempotencyKey, mayPull }: CreateImportOptions,
   ): Promise<ImportRecord> {
     const { request, credentials } = separateSecrets(asked)
     const { label, hosts } = checkNewImport(request, credentials)
@@ -173,14 +160,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       ({ stored }) => idempotencyKey !== undefined && stored.idempotencyKey === idempotencyKey,
     )
     if (known) {
-      if (JSON.stringify(known.stored.request) === JSON.stringify(request)) {
-        return known.tracker.record
-      }
-      throw new CodedError(
-        'IDEMPOTENCY_CONFLICT',
-        `Idempotency-Key ${JSON.stringify(idempotencyKey)} was used for another request; use a new key`,
-        { detail: { id: known.stored.record.id } },
-      )
+      requireSame(known.stored, request, idempotencyKey)
+      return known.tracker.record
     }
     if (waiting.length >= deps.maxWaiting) {
       throw new CodedError(
@@ -204,7 +185,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
       await deps.secrets.forget(record.id)
       throw error
     })
-    add(stored)
+    add(stored, mayPull)
     startNext()
     return record
   }
@@ -244,9 +225,13 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
   startNext()
 
   return {
-    create: (request, { idempotencyKey: key }) =>
+    create: (request, options) => {
       // Two requests of one key at once are one import.
-      key === undefined ? create(request, undefined) : inTurn(key, () => create(request, key)),
+      const { idempotencyKey: key } = options
+      return key === undefined
+        ? create(request, options)
+        : inTurn(key, () => create(request, options))
+    },
     async list(options) {
       return selectImports(
         [...imports.values()].toReversed().map(({ tracker }) => tracker.record),
@@ -307,9 +292,3 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     },
   }
 }
-
-const credentialsRequired = (id: string) => ({
-  code: 'CREDENTIALS_REQUIRED',
-  message: `the process that had the credentials of the source has ended; give them again: PUT /v1/imports/${id}/credentials`,
-  retryable: true,
-})

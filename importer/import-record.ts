@@ -40,7 +40,7 @@ export const newImportSchema = z.strictObject({
     .string()
     .max(8192)
     .describe(
-      'Address of the image: http://, https://, s3://bucket/key, or docker://host/name:tag. User info is taken as credentials.',
+      'Address of the image: http://, https://, s3://bucket/key, docker://host/name:tag, or image:name:tag of this registry. User info is taken as credentials.',
     ),
   mirrors: z
     .array(z.string().max(8192))

@@ -1,9 +1,12 @@
-import type { NewImport, ImportRecord, StoredImport } from './import-record.ts'
+import { CodedError } from '../core/errors.ts'
+import type { KeptRequest, NewImport, ImportRecord, StoredImport } from './import-record.ts'
 import type { Credentials } from './sources/credentials.ts'
 
 export interface CreateImportOptions {
   /** The same key with the same request answers the import that is there. */
   readonly idempotencyKey: string | undefined
+  /** Whose images may be used instead of a transfer of the same bytes; nobody's unless given. */
+  readonly mayPull?: (name: string) => boolean
 }
 
 export interface ListImportsOptions {
@@ -56,4 +59,18 @@ export function selectImports(
     .filter((record) => name === undefined || record.name === name)
     .toSorted((a, b) => b.createdAt.localeCompare(a.createdAt))
     .slice(0, limit)
+}
+
+/** Throws IDEMPOTENCY_CONFLICT unless a key that was used is used for the same request. */
+export function requireSame(
+  { record: { id }, request: known }: StoredImport,
+  request: KeptRequest,
+  idempotencyKey: string | undefined,
+): void {
+  if (JSON.stringify(known) === JSON.stringify(request)) return
+  throw new CodedError(
+    'IDEMPOTENCY_CONFLICT',
+    `Idempotency-Key ${JSON.stringify(idempotencyKey)} was used for another request; use a new key`,
+    { detail: { id } },
+  )
 }

@@ -7,6 +7,7 @@ import type { StoredImages } from './images.ts'
 import { importStates, newImportSchema, type ImportRecord } from './import-record.ts'
 import type { Imports } from './imports.ts'
 import { credentialsSchema } from './sources/credentials.ts'
+import { storedImageOf } from './sources/source-address.ts'
 import { openApiDocument } from './openapi.ts'
 
 export interface ImageApiDeps {
@@ -58,12 +59,17 @@ export function registerImageApi(
     const body = parse(newImportSchema, request.body, 'the body')
     const access = accessOf(request)
     access.demand('push', parseName(body.name))
+    const stored = storedImageOf(body.source)
+    if (stored) access.demand('pull', stored.name)
     const { 'idempotency-key': key } = parse(
       idempotencyHeader,
       request.headers,
       'the header Idempotency-Key',
     )
-    const record = await imports.create(body, { idempotencyKey: key && keyOf(access.caller, key) })
+    const record = await imports.create(body, {
+      idempotencyKey: key && keyOf(access.caller, key),
+      mayPull: (name) => access.mayFind(name),
+    })
     return reply.code(202).header('location', `/v1/imports/${record.id}`).send(record)
   })
   app.get('/v1/imports', routed, async (request) => {

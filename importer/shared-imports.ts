@@ -12,7 +12,7 @@ import {
   type StoredImport,
 } from './import-record.ts'
 import type { ImportSecrets } from './import-secrets.ts'
-import { selectImports, type ImportQueue, type Imports } from './imports.ts'
+import { requireSame, selectImports, type ImportQueue, type Imports } from './imports.ts'
 import type { Runners } from './runners.ts'
 
 const cancelFolder = 'v1/imports-cancel/'
@@ -110,25 +110,21 @@ export async function openSharedImports(
   void beatNow()
 
   return {
-    async create(request, { idempotencyKey }) {
-      if (idempotencyKey === undefined) return queue.create(request, { idempotencyKey })
+    async create(request, options) {
+      const { idempotencyKey } = options
+      if (idempotencyKey === undefined) return queue.create(request, options)
       const known = (await load()).find(
         (stored) => stored.idempotencyKey === idempotencyKey && !isOwn(stored.record.id),
       )
       if (!known) {
-        if (await claimKey(idempotencyKey)) return queue.create(request, { idempotencyKey })
+        if (await claimKey(idempotencyKey)) return queue.create(request, options)
         throw new CodedError(
           'UNAVAILABLE',
           'another process is taking the first request of this Idempotency-Key; send it again',
         )
       }
-      const { request: asked } = separateSecrets(request)
-      if (JSON.stringify(known.request) === JSON.stringify(asked)) return known.record
-      throw new CodedError(
-        'IDEMPOTENCY_CONFLICT',
-        `Idempotency-Key ${JSON.stringify(idempotencyKey)} was used for another request; use a new key`,
-        { detail: { id: known.record.id } },
-      )
+      requireSame(known, separateSecrets(request).request, idempotencyKey)
+      return known.record
     },
     list: async (options) => selectImports(await all(), options),
     get: read,

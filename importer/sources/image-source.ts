@@ -17,6 +17,7 @@ import { isTarHead, tarHeadBytes } from '../../core/tar-reader.ts'
 import { verified } from '../checksums.ts'
 import { decompress } from '../decoders/decompress.ts'
 import { onlyFile } from '../only-file.ts'
+import { connectionError } from './http-errors.ts'
 import type { Source } from './source.ts'
 import { diskFiles } from './layer-files.ts'
 
@@ -228,6 +229,8 @@ function toSourceError(error: unknown, label: string): CodedError {
       cause: error,
     })
   }
+  const tls = connectionError(error.cause, label)
+  if (tls.code === 'SOURCE_TLS_INVALID') return tls
   const code = sourceCodes[error.code]
   if (code === undefined) return error
   return new CodedError(code, `cannot read ${label}: ${error.message}`, { cause: error })

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createHashPool, type HashPool } from '../../core/hash-pool.ts'
+import type { Registry } from '../../core/registry.ts'
 import { startWebServer, withStatus, type WebServer } from '../../test/fixtures/web-server.ts'
 import { parseAddressPolicy } from './address-policy.ts'
 import { parseImageAddress } from './image-address.ts'
@@ -12,6 +13,7 @@ const parse = (source: string, wanted: Partial<WantedSource> = {}, credentials?:
 const digest = `sha256:${'a'.repeat(64)}`
 const { signal } = new AbortController()
 let hashPool: HashPool
+const registry: Registry = new Proxy(Object.create(null), {})
 beforeAll(() => {
   hashPool = createHashPool({ threads: 1 })
 })
@@ -78,6 +80,7 @@ describe('an image under a policy', () => {
       signal,
       retryDelaysMs: [],
       checksums: {},
+      registry,
       policy: parseAddressPolicy(policy),
       hashPool,
       scratchFolder: '/nonexistent',
@@ -110,6 +113,9 @@ describe('credentials', () => {
     ['https://h.example/a', { mirrors: ['https://me:secret@b.example/a'] }, {}],
     ['https://h.example/a', { mirrors: ['docker://b.example/a'] }, {}],
     ['https://h.example/a', { s3Region: 'eu-west-1' }, {}],
+    ['image:a:1', { checksums: { md5: '0' } }, {}],
+    ['image:a:1', { mirrors: ['https://b.example/a'] }, {}],
+    ['image:a:1', {}, { user: 'me' }],
     ['https://h.example/a', { checksumsUrl: 'https://me:secret@b.example/a' }, {}],
     ['docker://h.example/a', { checksumsUrl: 'https://b.example/SHA256SUMS' }, {}],
     ['s3://bucket/a', { mirrors: ['https://b.example/a'] }, {}],
@@ -139,6 +145,7 @@ describe('credentials', () => {
       signal,
       retryDelaysMs: [],
       checksums: {},
+      registry,
       hashPool,
       scratchFolder: '/nonexistent',
     })

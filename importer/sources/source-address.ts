@@ -4,7 +4,13 @@ import { CodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
 import { createHttpClient, type HttpClient } from '../../core/http-client.ts'
 import type { Proxies } from '../../core/proxies.ts'
+import {
+  formatImageReference,
+  parseImageReference,
+  type ImageReference,
+} from '../../core/reference.ts'
 import { createRegistryClient } from '../../core/registry-client.ts'
+import type { Registry } from '../../core/registry.ts'
 import type { Checksums } from '../checksums.ts'
 import type { AddressPolicy } from './address-policy.ts'
 import { loginOf, type Credentials } from './credentials.ts'
@@ -17,6 +23,8 @@ import type { WebAddress } from './web-content.ts'
 import type { Source, SourcePlace } from './source.ts'
 import { imageScheme, parseImageAddress, type ImageAddress } from './image-address.ts'
 import { openImageSource } from './image-source.ts'
+
+const storedScheme = 'image:'
 
 /** What a request says of where an image comes from, without secrets. */
 export interface WantedSource {
@@ -48,6 +56,8 @@ export interface OpenOptions {
   readonly findLogin?: (host: string) => Promise<Login | undefined>
   /** Where to begin, where the source can. */
   readonly from?: SourcePlace | undefined
+  /** The one that is imported into. */
+  readonly registry: Registry
   readonly hashPool: HashPool
   readonly scratchFolder: string
   /** Bytes of the largest disk. */
@@ -60,6 +70,8 @@ export interface SourceAddress {
   readonly label: string
   /** Names or addresses of the servers that it names, as in a URL. */
   readonly hosts: readonly string[]
+  /** Where it is an image of the registry that is imported into. */
+  readonly stored?: ImageReference
   /** Those that were given, and those in the list at `checksumsUrl`. Throws as `open`. */
   findChecksums(options: OpenOptions): Promise<Checksums>
   /** Each time from the start; a mirror that failed comes last from then on. */
@@ -67,12 +79,13 @@ export interface SourceAddress {
 }
 
 /**
- * `http://`, `https://`, `s3://` or `docker://`. Throws SOURCE_INVALID, also for what does not fit
+ * `http://`, `https://`, `s3://`, `docker://` or `image:`. Throws SOURCE_INVALID, also for what does not fit
  * together.
  */
 export function parseSource(wanted: WantedSource, credentials?: Credentials): SourceAddress {
   const { source, ca, insecureSkipVerify: insecure = false } = wanted
   const tls = { ca, insecure }
+  if (source.startsWith(storedScheme)) return parseStored(wanted, credentials)
   if (source.startsWith(imageScheme)) {
     requireNone(wanted, imageScheme, ['mirrors', 'checksumsUrl', 's3Endpoint', 's3Region'])
     const image = parseImageAddress(source)
@@ -105,6 +118,39 @@ export function parseSource(wanted: WantedSource, credentials?: Credentials): So
       const isChecked = Object.values(checksums).some((hex) => hex !== undefined)
       return openHttpSource(addresses, { ...options, tls, isChecked })
     },
+  }
+}
+
+/** `image:name:tag` or `image:name@digest`. That the caller may pull it is for whoever takes the request. */
+export function storedImageOf(source: string): ImageReference | undefined {
+  if (!source.startsWith(storedScheme)) return undefined
+  return parseImageReference(source.slice(storedScheme.length))
+}
+
+function parseStored(wanted: WantedSource, credentials: Credentials | undefined): SourceAddress {
+  requireNone(wanted, storedScheme, ['mirrors', 'checksumsUrl', 's3Endpoint', 's3Region', 'ca'])
+  const stored = parseImageReference(wanted.source.slice(storedScheme.length))
+  const isChecked = Object.values(wanted.checksums).some((hex) => hex !== undefined)
+  if (isChecked || credentials !== undefined) {
+    throw new CodedError(
+      'SOURCE_INVALID',
+      'an image of this registry takes neither checksums nor credentials',
+    )
+  }
+  const label = `${storedScheme}${formatImageReference(stored)}`
+  const { name, reference } = stored
+  return {
+    label,
+    hosts: [],
+    stored,
+    findChecksums: () => Promise.resolve({}),
+    open: (options) =>
+      openImageSource(options.registry.repository(name), {
+        ...wanted,
+        ...options,
+        label,
+        reference,
+      }),
   }
 }
 

@@ -5,6 +5,7 @@ import {
   finishedBefore,
   isFinished,
   storedImportSchema,
+  type ImportRecord,
   type StoredImport,
 } from './import-record.ts'
 
@@ -21,6 +22,7 @@ export interface ImportLog {
   adopt(
     id: string,
     runners: { readonly from: string | undefined; readonly to: string },
+    change?: Partial<ImportRecord>,
   ): Promise<StoredImport | undefined>
   remove(id: string): Promise<void>
 }
@@ -73,12 +75,12 @@ export function createImportLog(objects: ObjectStore, log: Log): ImportLog {
       const bytes = Buffer.from(JSON.stringify(stored))
       await objects.put(keyOf(stored.record.id), bytes, 'always')
     },
-    async adopt(id, { from, to }) {
+    async adopt(id, { from, to }, change = {}) {
       const key = keyOf(id)
       const current = await objects.get(key)
       const stored = current && decode(key, current.bytes)
       if (!stored || stored.runner !== from) return undefined
-      const adopted = { ...stored, runner: to }
+      const adopted = { ...stored, record: { ...stored.record, ...change }, runner: to }
       const bytes = Buffer.from(JSON.stringify(adopted))
       const etag = await objects.put(key, bytes, { ifMatch: current.etag })
       return etag === undefined ? undefined : adopted

@@ -88,6 +88,8 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     const record = await keep(id, { ...change, finishedAt: new Date().toISOString() })
     await deps.secrets.forget(id)
     deps.metrics.finished(record)
+    // What is kept of it is for the process that goes on with it.
+    if (lost.has(id)) return record
     // Where this fails it is done once more when the record goes.
     await deps
       .keeperOf(record)

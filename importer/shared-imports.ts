@@ -156,13 +156,19 @@ export async function openSharedImports(
       }
     },
     async giveCredentials(id, credentials) {
-      if (isOwn(id)) return queue.giveCredentials(id, credentials)
+      const own = { from: runners.id, to: runners.id }
+      if (isOwn(id)) {
+        if (await records.adopt(id, own)) return queue.giveCredentials(id, credentials)
+        // Another process was given them before.
+        await queue.abandon(id)
+      }
       const record = await read(id)
       if (record.error?.code !== 'CREDENTIALS_REQUIRED') return record
       // They stay where they were given: this process goes on with it.
       const stored = await records.read(id)
       if (stored) checkNewImport(stored.request, credentials)
-      const adopted = stored && (await records.adopt(id, { from: stored.runner, to: runners.id }))
+      const taking = { from: stored?.runner, to: runners.id }
+      const adopted = await records.adopt(id, taking, { error: undefined })
       if (!adopted) return read(id)
       await secrets.keep(id, credentials)
       await queue.adopt(adopted)

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { randomUUID, X509Certificate } from 'node:crypto'
 import { z } from 'zod'
 import { parseName, parseTag } from '../core/reference.ts'
 import { importStages } from '../core/report.ts'
@@ -34,6 +34,16 @@ const checksumsSchema = z
   })
   .describe('Expected checksums of the file as it is transferred.')
 
+function isPem(text: string): boolean {
+  const blocks = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g) ?? []
+  try {
+    return blocks.map((block) => new X509Certificate(block)).length > 0
+  } catch {
+    // Whatever is wrong with it, it is none.
+    return false
+  }
+}
+
 /** Body of `POST /v1/imports`. */
 export const newImportSchema = z.strictObject({
   source: z
@@ -64,7 +74,7 @@ export const newImportSchema = z.strictObject({
   ca: z
     .string()
     .max(65_536)
-    .regex(/^\s*-----BEGIN [A-Z ]*CERTIFICATE-----/, 'expected PEM')
+    .refine(isPem, 'expected certificates in PEM')
     .optional()
     .describe('PEM: certificate authorities of the source, trusted besides the usual ones.'),
   insecureSkipVerify: z

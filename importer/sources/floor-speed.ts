@@ -1,3 +1,5 @@
+import { CodedError } from '../../core/errors.ts'
+
 /** How slow a source may be. */
 export interface FloorSpeed {
   /** Below it a connection counts as broken; 0: any speed will do. */
@@ -33,4 +35,11 @@ export function createSpeedMeter({ bytesPerSecond, windowMs }: FloorSpeed): Spee
       return isSlow ? 'slow' : 'fine'
     },
   }
+}
+
+export function tooSlow(label: string, { bytesPerSecond, windowMs }: FloorSpeed): CodedError {
+  return new CodedError(
+    'SOURCE_UNAVAILABLE',
+    `${label} sends fewer than ${bytesPerSecond} bytes per second over ${windowMs / 1000} seconds`,
+  )
 }

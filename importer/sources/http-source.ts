@@ -5,7 +5,7 @@ import { pause } from '../../core/retry.ts'
 import type { Bytes } from '../../core/streams.ts'
 import type { AddressPolicy } from './address-policy.ts'
 import { headersOf, separateUserInfo, type Credentials } from './credentials.ts'
-import { createSpeedMeter, defaultFloorSpeed, type FloorSpeed } from './floor-speed.ts'
+import { createSpeedMeter, defaultFloorSpeed, tooSlow, type FloorSpeed } from './floor-speed.ts'
 import { connectionError } from './http-errors.ts'
 import { RangesRefused, readByLanes, type Lanes } from './http-lanes.ts'
 import { describeUrl, parseHttpUrl } from './http-request.ts'
@@ -213,13 +213,6 @@ function allFailed(failures: readonly CodedError[]): CodedError {
   const message = failures.map(({ message }) => message).join('; and its mirror: ')
   const lasting = failures.find(({ retryable }) => retryable) ?? first
   return new CodedError(lasting.code, message, { cause: first })
-}
-
-function tooSlow(label: string, { bytesPerSecond, windowMs }: FloorSpeed): CodedError {
-  return new CodedError(
-    'SOURCE_UNAVAILABLE',
-    `${label} sends fewer than ${bytesPerSecond} bytes per second over ${windowMs / 1000} seconds`,
-  )
 }
 
 function bodyError(

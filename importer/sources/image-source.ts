@@ -17,6 +17,7 @@ import { isTarHead, tarHeadBytes } from '../../core/tar-reader.ts'
 import { verified } from '../checksums.ts'
 import { decompress } from '../decoders/decompress.ts'
 import { onlyFile } from '../only-file.ts'
+import { createSpeedMeter, defaultFloorSpeed, tooSlow, type FloorSpeed } from './floor-speed.ts'
 import { connectionError } from './http-errors.ts'
 import type { Source } from './source.ts'
 import { diskFiles } from './layer-files.ts'
@@ -36,8 +37,8 @@ export interface ImageSourceOptions {
   readonly signal: AbortSignal
   /** Waits before the next try, ms; one more try than entries. Reset by every byte that arrives. */
   readonly retryDelaysMs: readonly number[]
-  /** Bytes of the largest disk: what bounds the unpacking of a layer. */
-  readonly maxVirtualSize: number
+  /** Other than `defaultFloorSpeed`. */
+  readonly floorSpeed?: FloorSpeed | undefined
 }
 
 type Layer = Descriptor & { readonly urls?: string[] | undefined }
@@ -187,18 +188,25 @@ async function openLayer(
 async function* readLayer(
   { digest, size }: Layer,
   blobs: ImageReader['blobs'],
-  { label, signal, retryDelaysMs }: ImageSourceOptions,
+  { label, signal, retryDelaysMs, floorSpeed = defaultFloorSpeed }: ImageSourceOptions,
 ): AsyncGenerator<Uint8Array, void> {
+  const meter = createSpeedMeter(floorSpeed)
   let position = 0
   let failures = 0
+  let slowWindows = 0
   while (position < size) {
     try {
       const range = position === 0 ? undefined : { start: position, end: size }
+      meter.wait()
       for await (const chunk of blobs.read(digest, { range, signal })) {
+        const speed = meter.got(chunk.length)
         position += chunk.length
-        failures = 0
         if (position > size) throw wrongSize(digest, size, label)
         yield chunk
+        meter.wait()
+        if (speed === 'fine') slowWindows = 0
+        failures = speed === 'slow' ? slowWindows++ : 0
+        if (speed === 'slow' && position < size) throw tooSlow(label, floorSpeed)
       }
       if (position < size) {
         throw new CodedError(

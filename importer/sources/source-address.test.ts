@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { createHashPool, type HashPool } from '../../core/hash-pool.ts'
 import type { Registry } from '../../core/registry.ts'
+import { collect } from '../../test/fixtures/chunks.ts'
 import { startWebServer, withStatus, type WebServer } from '../../test/fixtures/web-server.ts'
 import { parseAddressPolicy } from './address-policy.ts'
 import { parseImageAddress } from './image-address.ts'
@@ -153,4 +154,36 @@ describe('credentials', () => {
     const sent = Buffer.from('me:secret').toString('base64')
     expect(web.requests.at(-1)?.headers.authorization).toBe(`Basic ${sent}`)
   })
+})
+
+test('a registry that is slower than allowed is given up after so many tries', async () => {
+  const layer = { mediaType: 'application/x', digest: `sha256:${'a'.repeat(64)}`, size: 1_000_000 }
+  const type = 'application/vnd.oci.image.manifest.v1+json'
+  const manifest = { schemaVersion: 2, mediaType: type, config: layer, layers: [layer] }
+  let blobs = 0
+  await using web = await startWebServer((request, response) => {
+    if (request.url?.includes('/manifests/') === true) {
+      return void response.writeHead(200, { 'content-type': type }).end(JSON.stringify(manifest))
+    }
+    blobs++
+    const start = Number(/^bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0)
+    response.writeHead(start === 0 ? 200 : 206, { 'content-length': layer.size - start })
+    const timer = setInterval(() => response.write(Buffer.alloc(600)), 5)
+    response.once('close', () => clearInterval(timer))
+  })
+  const opening = parse(`docker://${new URL(web.origin).host}/a:1`).open({
+    signal,
+    retryDelaysMs: [1, 1],
+    floorSpeed: { bytesPerSecond: 1_000_000, windowMs: 50 },
+    checksums: {},
+    registry,
+    hashPool,
+    scratchFolder: '/nonexistent',
+  })
+  const reading = opening.then(async (source) => {
+    await using opened = source
+    return collect(opened.body)
+  })
+  await expect(reading).rejects.toThrow('sends fewer than 1000000 bytes per second')
+  expect(blobs).toBe(3)
 })

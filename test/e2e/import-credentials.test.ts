@@ -77,6 +77,8 @@ describe('credentials of a source', () => {
     expect(record).toMatchObject({ state: 'succeeded' })
     const refused = await api.post({ source: web.origin, name: 'b', credentials: { secret } })
     expect(refused.status).toBe(400)
+    const noCa = await api.post({ source: web.origin, name: 'b', ca: `-----BEGIN ${secret}` })
+    expect([noCa.status, await noCa.text()]).toEqual([400, expect.not.stringContaining(secret)])
     const wrong = { source: web.origin.replace('//', `//me:${secret}@`), name: 'b', credentials }
     const texts = [
       JSON.stringify(record),

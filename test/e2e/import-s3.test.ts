@@ -110,7 +110,7 @@ describe.each([
       credentials,
     })
     expect(record).toMatchObject({ state: 'succeeded', attempts: 1 })
-    expect(between.requests[1]?.headers.range).toMatch(/^bytes=[1-9]\d*-$/)
+    expect(between.requests[1]?.headers.range).toMatch(/^bytes=\d+-$/)
   })
 })
 

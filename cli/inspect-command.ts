@@ -8,7 +8,7 @@ import { createClusterPool } from '../converter/cluster-pool.ts'
 import type { ContentsRecord } from '../importer/contents-annotations.ts'
 import { readImageContent, type ImageContent } from '../importer/image-content.ts'
 import type { ImageRecord } from '../importer/images.ts'
-import { sourceRetryDelaysMs } from '../importer/sources/http-source.ts'
+import { defaultRetrySeconds, retryDelays } from '../importer/sources/patience.ts'
 import { createLiveLine } from './live-line.ts'
 import { damageFound } from './registry-target.ts'
 import { writeTable } from './table.ts'
@@ -65,7 +65,7 @@ async function readContent(
       ...target,
       clusterPool,
       maxVirtualSize,
-      retryDelaysMs: sourceRetryDelaysMs,
+      retryDelaysMs: retryDelays(defaultRetrySeconds * 1000),
       signal,
       onBytes(more) {
         bytes += more

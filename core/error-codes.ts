@@ -63,7 +63,7 @@ export const errorCodes = {
   },
   CREDENTIALS_REQUIRED: {
     status: 409,
-    retryable: true,
+    retryable: false,
     meaning:
       'The import waits for the credentials of its source, which the process that had them took with it. Give them again (`PUT /v1/imports/{id}/credentials`), or cancel it.',
   },

@@ -25,7 +25,7 @@ const hitSchema = z.object({
   /** Of the manifest. */
   digest: z.string().transform((text) => parseDigest(text)),
   store: z.enum(storeModes),
-  architecture: z.string(),
+  architecture: z.string().optional(),
   encoder: z.string(),
   /** All that were compared with what was transferred. */
   checksums: z.record(z.enum(checksumAlgorithms), z.string().optional()),

@@ -58,7 +58,7 @@ async function filesWithSecrets(): Promise<string[]> {
 async function lacking(imports: Imports, { id }: ImportRecord): Promise<void> {
   await expect
     .poll(() => imports.get(id))
-    .toMatchObject({ state: 'queued', error: { code: 'CREDENTIALS_REQUIRED', retryable: true } })
+    .toMatchObject({ state: 'queued', error: { code: 'CREDENTIALS_REQUIRED', retryable: false } })
 }
 
 describe('credentials of an import', () => {

@@ -76,5 +76,5 @@ export function createSecretFiles(folder: string, log: Log): ImportSecrets {
 export const credentialsRequired = (id: string) => ({
   code: 'CREDENTIALS_REQUIRED',
   message: `the process that had the credentials of the source has ended; give them again: PUT /v1/imports/${id}/credentials`,
-  retryable: true,
+  retryable: false,
 })

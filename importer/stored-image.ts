@@ -37,6 +37,7 @@ const notesSchema = z.object({
   [annotations.sourceFormat]: format,
   [annotations.storedFormat]: format,
   [annotations.virtualSize]: size,
+  [annotations.architecture]: z.string().optional(),
   [annotations.chunks]: digest,
   [annotations.contentDigest]: digest.optional(),
 })
@@ -103,6 +104,7 @@ export async function copyStoredImage(
       virtualSize: notes[annotations.virtualSize],
       layerDigest: layer.digest,
       storedSize: layer.size,
+      architecture: notes[annotations.architecture],
       contentDigest: notes[annotations.contentDigest],
       sourceBytes: 0,
       scratchBytes: 0,
@@ -110,7 +112,10 @@ export async function copyStoredImage(
   )
 }
 
-/** The same manifest as an import of that source with those checksums makes. */
+/**
+ * The same manifest as an import of that source with those checksums makes, which was not asked what
+ * it names its content by.
+ */
 export function withSource(manifest: Uint8Array, label: string, checksums: Checksums): Uint8Array {
   const parsed: unknown = JSON.parse(Buffer.from(manifest).toString())
   const { annotations: notes, ...rest } = z
@@ -123,7 +128,9 @@ export function withSource(manifest: Uint8Array, label: string, checksums: Check
       Object.entries(checksums).some(([one, hex]) => one === algorithm && hex !== undefined)
     )
   }
-  const kept = Object.entries(notes).filter(([key]) => isAsked(key))
+  const kept = Object.entries(notes).filter(
+    ([key]) => isAsked(key) && key !== annotations.validator,
+  )
   const changed = Object.fromEntries(
     kept.map(([key, value]) => [key, key === annotations.source ? label : value]),
   )

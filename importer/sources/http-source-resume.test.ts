@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest'
 import { collect, noise } from '../../test/fixtures/chunks.ts'
 import { fetchSource, sourceFailure } from '../../test/fixtures/fetched-source.ts'
 import { startWebServer, withStatus } from '../../test/fixtures/web-server.ts'
-import { openHttpSource } from './http-source.ts'
+import { openHttpSource, webAddress } from './http-source.ts'
 
 const body = noise(300_000)
 const half = body.length / 2
@@ -37,7 +37,10 @@ describe('a body that breaks', () => {
       if (count === 1) cut(response, half, headers)
       else sendRange(request, response, headers)
     })
-    await using source = await openHttpSource(web.origin, { signal, retryDelaysMs: [1] })
+    await using source = await openHttpSource([webAddress(web.origin)], {
+      signal,
+      retryDelaysMs: [1],
+    })
     expect((await collect(source.body)).equals(body)).toBe(true)
     expect(web.requests[1]?.headers).toMatchObject({ range: `bytes=${half}-`, 'if-range': ifRange })
     expect(source.pin).toBe(ifRange)

@@ -37,6 +37,8 @@ export interface ImageSourceOptions {
   readonly signal: AbortSignal
   /** Waits before the next try, ms; one more try than entries. Reset by every byte that arrives. */
   readonly retryDelaysMs: readonly number[]
+  /** Bytes of the largest disk: what bounds the unpacking of a layer. */
+  readonly maxVirtualSize: number
   /** Other than `defaultFloorSpeed`. */
   readonly floorSpeed?: FloorSpeed | undefined
 }

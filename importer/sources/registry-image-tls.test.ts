@@ -59,6 +59,7 @@ function codeAt(port: number, wanted: Partial<WantedSource>): Promise<unknown> {
     retryDelaysMs: [],
     registry,
     hashPool,
+    maxVirtualSize: 2 ** 40,
     scratchFolder: '/nonexistent',
   })
   return opening.then(

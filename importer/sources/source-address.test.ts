@@ -84,6 +84,7 @@ describe('an image under a policy', () => {
       registry,
       policy: parseAddressPolicy(policy),
       hashPool,
+      maxVirtualSize: 2 ** 40,
       scratchFolder: '/nonexistent',
     })
 
@@ -148,6 +149,7 @@ describe('credentials', () => {
       checksums: {},
       registry,
       hashPool,
+      maxVirtualSize: 2 ** 40,
       scratchFolder: '/nonexistent',
     })
     await expect(opening).rejects.toMatchObject({ code: 'SOURCE_NOT_FOUND' })
@@ -178,6 +180,7 @@ test('a registry that is slower than allowed is given up after so many tries', a
     checksums: {},
     registry,
     hashPool,
+    maxVirtualSize: 2 ** 40,
     scratchFolder: '/nonexistent',
   })
   const reading = opening.then(async (source) => {

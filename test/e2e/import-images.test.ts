@@ -8,6 +8,7 @@ import { digestOf } from '../../core/digest.ts'
 import { mediaTypes } from '../../core/manifest.ts'
 import { bootSectorDisk } from '../fixtures/boot-sector.ts'
 import { writeOciLayout, type OciLayout } from '../fixtures/oci-layout.ts'
+import { pushArtifact } from '../fixtures/pushed-artifact.ts'
 import { startDockerRegistry, startDvcr, type RunningServer } from '../fixtures/servers.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { startWebServer } from '../fixtures/web-server.ts'
@@ -53,40 +54,6 @@ async function layerOf(contents: Uint8Array): Promise<string> {
 async function failureOf(source: string): Promise<string | undefined> {
   const record = await createImportsApi(server.url).run({ source, name: 'refused', replace: true })
   return record.error?.code
-}
-
-/** Puts a manifest of those layers under `name:1`, each with its media type. */
-async function pushArtifact(
-  { url }: RunningServer,
-  name: string,
-  layers: readonly { readonly mediaType: string; readonly bytes: Uint8Array; urls?: string[] }[],
-): Promise<string> {
-  const config = Buffer.from('{}')
-  for (const bytes of [config, ...layers.map((layer) => layer.bytes)]) {
-    const started = await fetch(`${url}/v2/${name}/blobs/uploads/`, { method: 'POST' })
-    const to = new URL(started.headers.get('location') ?? '', url)
-    to.searchParams.set('digest', digestOf(bytes))
-    const headers = { 'content-type': 'application/octet-stream' }
-    expect((await fetch(to, { method: 'PUT', body: Uint8Array.from(bytes), headers })).status).toBe(
-      201,
-    )
-  }
-  const described = layers.map(({ bytes, ...rest }) => {
-    return { ...rest, digest: digestOf(bytes), size: bytes.length }
-  })
-  const manifest = JSON.stringify({
-    schemaVersion: 2,
-    mediaType: mediaTypes.ociManifest,
-    config: { mediaType: 'application/vnd.oci.empty.v1+json', digest: digestOf(config), size: 2 },
-    layers: described,
-  })
-  const put = await fetch(`${url}/v2/${name}/manifests/1`, {
-    method: 'PUT',
-    body: manifest,
-    headers: { 'content-type': mediaTypes.ociManifest },
-  })
-  expect(put.status).toBe(201)
-  return `docker://${new URL(url).host}/${name}:1`
 }
 
 describe('a container disk', () => {

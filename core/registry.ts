@@ -31,6 +31,12 @@ export interface WrittenBlob {
   readonly chunkDigests: Uint8Array
 }
 
+/** A file of this machine that holds a blob from byte `start` on. */
+export interface BlobFile {
+  readonly path: string
+  readonly start: number
+}
+
 export interface CreateBlobOptions {
   readonly signal: AbortSignal
   /**
@@ -72,6 +78,11 @@ export interface BlobWriter {
   checkpoint?(): Promise<string>
   /** Hashes what is not hashed yet; nothing may be written after it. */
   finish(): Promise<WrittenBlob>
+  /**
+   * After `finish` and until `commit`: where its bytes lie on this machine, to be read only;
+   * `undefined` where they are elsewhere, as with what goes to a bucket while it is written.
+   */
+  file(): BlobFile | undefined
   /** After `finish`: durable and readable in the repository by its digest, in one atomic step. */
   commit(): Promise<void>
   /**

@@ -74,6 +74,7 @@ export async function createScratchBlob(
       await readFully(file, bytes, at)
       return bytes
     },
+    file: () => ({ path, start }),
     async finish() {
       await using hash = hashPool.followFile(path, { start, chunkDigests })
       const result = await hash.finish(end)

@@ -34,6 +34,7 @@ export async function createStreamedBlob(
     },
     prepend: () => Promise.reject(misuse('prepend')),
     readAt: () => Promise.reject(misuse('readAt')),
+    file: () => undefined,
     async finish() {
       handover.end()
       at = await sending

@@ -1,5 +1,5 @@
 import { CodedError } from '../core/errors.ts'
-import type { Blobs, BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
+import type { BlobFile, Blobs, BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
 import { keepPieces, readPieces, type KeptPieces, type PieceStore } from './layer-pieces.ts'
 import { fileOffset, tarEnd, tarHead } from './layer-tar.ts'
 
@@ -50,6 +50,8 @@ export interface LayerWriter extends AsyncDisposable {
    */
   readFile(offset: number, length: number): Promise<Uint8Array>
   readonly isKept: boolean
+  /** After `finish`: the disk file on this machine, where it is here. @see BlobWriter.file */
+  file(): BlobFile | undefined
   commit(): Promise<void>
 }
 
@@ -123,6 +125,10 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
         chunks.push(Uint8Array.from(chunk))
       }
       return Buffer.concat(chunks)
+    },
+    file() {
+      const file = blob.file()
+      return file && { ...file, start: file.start + fileOffset }
     },
     commit: () => blob.commit(),
     [Symbol.asyncDispose]: () => blob.abort({ keep: true }),

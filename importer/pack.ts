@@ -7,6 +7,7 @@ import { checkEnd, tailBytes, type Detected } from '../converter/detect.ts'
 import type { EncoderState } from '../converter/encoder-state.ts'
 import { checkQcow2Complete } from '../converter/qcow2-check.ts'
 import { encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
+import { confirmQcow2 } from '../converter/second-opinion.ts'
 import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
 import { bounded } from './bounded-disk.ts'
 import { encodeDisk } from './encode-disk.ts'
@@ -97,6 +98,7 @@ export async function packDisk(
   const pack = isCopy ? copy : encode
   const file = await pack({ ...disk, body: bounded(disk) }, layer, { ...deps, keeping })
   await keeping.stop()
+  if (plan.storedFormat === 'qcow2') await confirmQcow2({ file: layer.file(), ...file }, deps)
   cleanup.move()
   return {
     ...file,

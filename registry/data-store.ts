@@ -87,6 +87,7 @@ export interface DataStore {
 
 /** A data object that can be written anywhere; positions count from the file's start. */
 export interface DataFile extends AsyncDisposable {
+  readonly path: string
   write(position: number, bytes: Uint8Array): Promise<void>
   /** Fills `buffer` from `position` on and returns how many bytes there were. */
   read(position: number, buffer: Uint8Array): Promise<number>

@@ -57,6 +57,7 @@ function filesWithFloor(files: DataFiles, requireFree: () => Promise<void>): Dat
   function withFloorBelow(file: DataFile): DataFile {
     let sinceLook = 0
     return {
+      path: file.path,
       async write(position, bytes) {
         sinceLook += bytes.length
         if (sinceLook >= lookEveryBytes) {

@@ -31,6 +31,7 @@ export function createFolderData(
   function wrap(path: string, file: FileHandle): DataFile {
     let nameIsDurable = false
     return {
+      path,
       async write(position, bytes) {
         try {
           await writeFully(file, position, bytes)

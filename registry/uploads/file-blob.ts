@@ -105,6 +105,7 @@ export async function createFileBlob(
       if (!session.record.resumable) await session.save({ resumable: true })
       return encodeToken({ id: session.id, reserveBytes, end: spool.end })
     },
+    file: () => ({ path: file.path, start: offset }),
     async finish() {
       signal.throwIfAborted()
       await spool.flush()

@@ -51,6 +51,7 @@ export async function createStreamBlob(
     },
     prepend: () => Promise.reject(misuse('prepend')),
     readAt: () => Promise.reject(misuse('readAt')),
+    file: () => undefined,
     async finish() {
       signal.throwIfAborted()
       const result = await writer.digest()

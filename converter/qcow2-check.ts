@@ -1,4 +1,5 @@
 import { CodedError } from '../core/errors.ts'
+import { createClusterClaims, type ClusterClaims } from './cluster-claims.ts'
 import type { Qcow2Header } from './formats/qcow2-header.ts'
 import { compressedCluster, l2TableOffset, standardCluster } from './formats/qcow2-entries.ts'
 import { imageUnsafe } from './formats/refusal.ts'
@@ -18,10 +19,11 @@ const pieceBytes = 1024 * 1024
 /**
  * Proves that all a qcow2 maps lies inside its file: L1, refcount table and blocks, every L2 table
  * and every data cluster (of the last one, what the virtual size covers). Also that guest data
- * cannot be its own metadata: no entry points at the header or a table, no table is used twice.
+ * cannot be its own metadata: no entry points at the header or a table, no table is used twice, and
+ * no whole cluster holds the data of two places of the disk.
  * Throws IMAGE_INCOMPLETE for what lies past the end, IMAGE_UNSAFE for entries that break the
- * format. Memory is bounded by the L1 and refcount tables (at most 80 MiB), work by the file size.
- * Refcounts are not compared and compressed data is not decompressed.
+ * format. Memory is bounded by the L1 and refcount tables (at most 80 MiB) and two bits
+ * for each cluster of the file, work by the file size. Refcounts are not compared and compressed data is not decompressed.
  */
 export async function checkQcow2Complete(
   header: Qcow2Header,
@@ -48,10 +50,11 @@ export async function checkQcow2Complete(
   for (const offset of tables) checkTable('an L2 table', offset, clusterSize, fileSize)
   const metadata = createMetadataMap(fixed, [blocks, tables], clusterSize)
 
+  const claims = createClusterClaims(fileSize, clusterSize)
   let allocatedClusters = 0
   for await (const { index, bytes } of readTables(tables, clusterSize, options)) {
     signal.throwIfAborted()
-    allocatedClusters += checkL2(header, index, bytes, metadata, fileSize)
+    allocatedClusters += checkL2(header, index, bytes, { metadata, claims, fileSize })
   }
   return { allocatedClusters }
 }
@@ -101,13 +104,18 @@ async function* readTables(
   }
 }
 
+interface CheckedFile {
+  readonly metadata: MetadataMap
+  readonly claims: ClusterClaims
+  readonly fileSize: number
+}
+
 /** Checks the entries of one L2 table; returns how many map data. */
 function checkL2(
   header: Qcow2Header,
   l1Index: number,
   bytes: Uint8Array,
-  metadata: MetadataMap,
-  fileSize: number,
+  { metadata, claims, fileSize }: CheckedFile,
 ): number {
   const { clusterSize, virtualSize } = header
   const entries = clusterSize / tableEntryBytes
@@ -123,11 +131,14 @@ function checkL2(
     if ((hi & compressedFlag) !== 0) {
       const { start, end } = compressedCluster(found, header, metadata)
       needInside(what, start, end - start, fileSize)
+      if (!claims.claimPart(start, end)) throw shared(what)
       mapped++
       continue
     }
     const cluster = standardCluster(found, header, metadata)
-    if (!cluster || cluster.isZero) continue
+    if (!cluster) continue
+    if (!claims.claimWhole(cluster.start)) throw shared(what)
+    if (cluster.isZero) continue
     needInside(
       what,
       cluster.start,
@@ -154,5 +165,7 @@ function needInside(what: string, offset: number, size: number, fileSize: number
     { detail: { offset, end, fileSize } },
   )
 }
+
+const shared = (what: string) => unsafe(`${what} shares bytes of the file with another one`)
 
 const unsafe = (reason: string) => imageUnsafe('qcow2', reason)

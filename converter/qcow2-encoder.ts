@@ -120,7 +120,11 @@ export async function encodeQcow2(raw: Bytes, options: EncodeOptions): Promise<E
 }
 
 function tooLarge(limit: number): CodedError {
-  return new CodedError('SIZE_EXCEEDED', `the disk is larger than the limit of ${limit} bytes`, {
-    detail: { limit },
-  })
+  return new CodedError(
+    'SIZE_EXCEEDED',
+    `the disk is larger than the limit of ${limit} bytes (maxVirtualSize)`,
+    {
+      detail: { limit },
+    },
+  )
 }

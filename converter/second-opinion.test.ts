@@ -49,7 +49,7 @@ describe('qemu-img', () => {
 
   test('opens nothing that the image names: a pipe there would keep it waiting', async () => {
     const pipe = folder.file('pipe')
-    await execa('mkfifo', [pipe])
+    await execa('sh', ['-c', 'mkfifo "$1"', 'sh', pipe])
     const backed = await stored('backed', '-u', '-b', pipe, '-F', 'raw')
     expect(await reasonOf(backed)).toMatch(/finds a backing file/)
     const json = `json:{"driver":"file","filename":"${pipe}"}`

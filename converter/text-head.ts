@@ -17,7 +17,7 @@ export function refuseText(head: Uint8Array): void {
   if (isVmdkDescriptor(text)) {
     throw new CodedError(
       'FORMAT_UNSUPPORTED',
-      'this is a VMDK descriptor: a text file that names the files holding the data; convert the whole image to one file first: qemu-img convert -O qcow2 disk.vmdk disk.qcow2',
+      `this is a VMDK descriptor${createTypeOf(head)}: a text file that names the files holding the data, and other files are never opened; convert the whole image to one file first: qemu-img convert -O qcow2 disk.vmdk disk.qcow2`,
     )
   }
   if (/^(?:<!--[^]*?-->\s*)?<(?:!doctype\s+html|html|head|body|script)\b/i.test(text)) {
@@ -47,6 +47,12 @@ function notAnImage(what: string): CodedError {
 /** QEMU's rule: blank and comment lines, then the version; padding may follow. */
 function isVmdkDescriptor(text: string): boolean {
   return /^# ?Disk DescriptorFile/i.test(text) || /^(?:#[^\n]*\n|\s)*version=[1-3]\s/.test(text)
+}
+
+function createTypeOf(head: Uint8Array): string {
+  const text = Buffer.from(head.buffer, head.byteOffset, head.length).toString('latin1')
+  const [, type] = /^createType\s*=\s*"?([\w.-]{1,63})/im.exec(text) ?? []
+  return type === undefined ? '' : ` (createType "${type}")`
 }
 
 function isText(bytes: Uint8Array): boolean {

@@ -1,4 +1,5 @@
 import { createHash, randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
 import { beforeEach, describe, expect, it } from 'vitest'
 import { digestOf } from '../core/digest.ts'
 import type { CreateBlobOptions, Registry, Repository, WrittenBlob } from '../core/registry.ts'
@@ -138,6 +139,17 @@ export function blobContract(open: () => Registry): void {
       const got = await writer.readAt(100_000, 5000)
       await writer.abort()
       expect(Buffer.from(got).equals(bytes.subarray(100_000, 105_000))).toBe(true)
+    })
+
+    it('has a finished blob in a file of this machine, or says that it has not', async () => {
+      const bytes = randomBytes(50_000)
+      const writer = await repository.blobs.create({ signal, readBack: true })
+      await writer.write(bytes)
+      await writer.finish()
+      const file = writer.file()
+      const found = file ? (await readFile(file.path)).subarray(file.start) : bytes
+      expect(found.equals(bytes)).toBe(true)
+      await writer.abort()
     })
 
     it('does not show a blob before its commit, nor after an abort', async () => {

@@ -31,6 +31,7 @@ export interface Qcow2Header {
 /** QEMU's bounds of the tables it reads into memory. */
 const maxL1Bytes = 32 * 1024 * 1024
 const maxRefcountTableBytes = 8 * 1024 * 1024
+const maxSnapshots = 65_536
 
 /**
  * Reads and judges the header in the first 64 KiB (fewer where the file is shorter) of a qcow2.
@@ -71,6 +72,9 @@ export function parseQcow2Header(head: Uint8Array): Qcow2Header {
     throw unsafe(`cluster_bits is ${clusterBits} with extended L2 entries; 14 to 21 are valid`)
   }
   const snapshots = bytes.readUInt32BE(60)
+  if (snapshots > maxSnapshots) {
+    throw unsafe(`nb_snapshots is ${snapshots}, more than the ${maxSnapshots} that QEMU reads`)
+  }
   const unclean = snapshots > 0 ? `it holds ${snapshots} internal snapshots` : features.unclean
   const tables = parseTables(bytes, clusterSize, l2EntryBytes)
   return { ...features, unclean, clusterBits, clusterSize, ...tables }

@@ -17,6 +17,8 @@ export interface VmdkHeader {
   /** An entry of 1 means zeros. */
   readonly hasZeroGrains: boolean
   readonly descriptor: { readonly offset: number; readonly size: number }
+  /** The sector that all this is from. */
+  readonly bytes: Uint8Array
 }
 
 export const sectorBytes = 512
@@ -55,26 +57,30 @@ export function parseVmdkHeader(head: Uint8Array): VmdkHeader {
   }
   const tableEntries = bytes.readUInt32LE(44)
   if (tableEntries === 0 || tableEntries > 4096) throw unsafe(`numGTEsPerGT is ${tableEntries}`)
-  const descriptor = { offset: sectors(bytes, 28), size: sectors(bytes, 36) }
+  const descriptor = {
+    offset: sectors(bytes, 28, 'descriptorOffset'),
+    size: sectors(bytes, 36, 'descriptorSize'),
+  }
   if (descriptor.offset !== sectorBytes) {
     throw unsafe(`descriptorOffset is sector ${descriptor.offset / sectorBytes}, and 1 is valid`)
   }
   if (descriptor.size === 0 || descriptor.size > mostDescriptorBytes) {
     throw unsafe(`descriptorSize is ${descriptor.size} bytes`)
   }
-  const virtualSize = sectors(bytes, 12)
-  if (virtualSize === 0) throw unsafe('its capacity is 0')
+  const virtualSize = sectors(bytes, 12, 'capacity')
+  if (virtualSize === 0) throw unsafe('capacity is 0')
   const isAtEnd = bytes.readBigUInt64LE(56) === directoryAtEnd
   if (isAtEnd && !isCompressed) throw unsafe('its grain directory is at the end (gdOffset)')
   return {
     virtualSize,
     grainBytes: Number(grainSectors) * sectorBytes,
     tableEntries,
-    directoryOffset: isAtEnd ? undefined : sectors(bytes, 56),
-    overheadBytes: sectors(bytes, 64),
+    directoryOffset: isAtEnd ? undefined : sectors(bytes, 56, 'gdOffset'),
+    overheadBytes: sectors(bytes, 64, 'overHead'),
     isCompressed,
     hasZeroGrains: (flags & flag.zeroGrains) !== 0,
     descriptor,
+    bytes: Uint8Array.from(bytes),
   }
 }
 
@@ -120,9 +126,9 @@ export function checkVmdkDescriptor(bytes: Uint8Array): void {
 }
 
 /** A 64-bit number of sectors, in bytes. */
-function sectors(bytes: Buffer, at: number): number {
+function sectors(bytes: Buffer, at: number, field: string): number {
   const value = bytes.readBigUInt64LE(at) * BigInt(sectorBytes)
-  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw unsafe(`the number at byte ${at} is too large`)
+  if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw unsafe(`${field} is ${value} bytes`)
   return Number(value)
 }
 

@@ -127,7 +127,6 @@ describe('an import that fails leaves nothing', () => {
   })
 
   it.each([
-    ['hundred-bytes.bin', 'FORMAT_UNKNOWN'],
     ['garbage.gz', 'COMPRESSION_INVALID'],
     ['cut.raw.gz', 'COMPRESSION_INVALID'],
     ['cut.raw.xz', 'COMPRESSION_INVALID'],
@@ -145,13 +144,7 @@ describe('an import that fails leaves nothing', () => {
     ['flipped.raw.xz', 'COMPRESSION_INVALID'],
     ['flipped.raw.multi-block.xz', 'COMPRESSION_INVALID'],
     ['flipped.raw.zst', 'COMPRESSION_INVALID'],
-    ['half.qcow2', 'IMAGE_INCOMPLETE'],
     ['half.qcow2.gz', 'IMAGE_INCOMPLETE'],
-    ['half.zlib.qcow2', 'IMAGE_INCOMPLETE'],
-    ['half.zstd.qcow2', 'IMAGE_INCOMPLETE'],
-    ['backing.qcow2', 'IMAGE_UNSAFE'],
-    ['data-file.qcow2', 'IMAGE_UNSAFE'],
-    ['huge.gz', 'SIZE_EXCEEDED'],
   ])('of %s: %s', async (file, code) => {
     const message = await expectFailure(`${nginx.url}/${file}`, { code, exitCode: failed })
     expect(message).not.toContain('undefined')

@@ -4,7 +4,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { diskImage, type Variant } from '../fixtures/images.ts'
 
-/** Writes into `folder` what must not become an image, by name. */
+/** Writes into `folder` what is damaged on its way, by name; images that are bad themselves: `test/corpus/`. */
 export async function writeDamagedImages(folder: string): Promise<void> {
   const write = (name: string, bytes: Uint8Array) => writeFile(join(folder, name), bytes)
   const image = async (variant: Variant) => readFile(await diskImage('boot-sector', variant))
@@ -17,19 +17,9 @@ export async function writeDamagedImages(folder: string): Promise<void> {
     flipped.fill(0x55, bytes.length >> 1, (bytes.length >> 1) + 64)
     await write(`flipped.${variant}`, flipped)
   }
-  for (const variant of ['qcow2', 'zlib.qcow2', 'zstd.qcow2'] as const) {
-    const bytes = await image(variant)
-    await write(`half.${variant}`, bytes.subarray(0, bytes.length >> 1))
-  }
-  await write('hundred-bytes.bin', Buffer.alloc(100, 0x80))
-  await execa('gzip', ['-k', '-n', join(folder, 'half.qcow2')])
+  const qcow2 = await image('qcow2')
+  await write('half.qcow2', qcow2.subarray(0, qcow2.length >> 1))
+  await execa('gzip', ['-n', join(folder, 'half.qcow2')])
   const garbage = Buffer.concat([Buffer.from('1f8b0800000000000003', 'hex'), randomBytes(100_000)])
   await write('garbage.gz', garbage)
-  await execa('sh', ['-c', `head -c 100M /dev/zero | gzip -1 >"$1"`, 'sh', join(folder, 'huge.gz')])
-
-  const create = ['create', '-q', '-f', 'qcow2']
-  const backing = ['-b', await diskImage('boot-sector', 'raw'), '-F', 'raw']
-  await execa('qemu-img', [...create, ...backing, join(folder, 'backing.qcow2')])
-  const dataFile = ['-o', `data_file=${join(folder, 'data-file.raw')}`]
-  await execa('qemu-img', [...create, ...dataFile, join(folder, 'data-file.qcow2'), '16M'])
 }

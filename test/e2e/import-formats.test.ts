@@ -47,7 +47,7 @@ beforeAll(async () => {
     bootSectorDisk({ size: oddSize + 412 }).subarray(0, oddSize),
   )
   const wrap =
-    'gzip -c boot-sector.vdi >vdi.gz; gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; zstd -q qcow2.gz.xz; bzip2 -c boot-sector.raw >raw.bz2; lz4 -q raw.bz2 bz2.lz4'
+    'gzip -c boot-sector.vdi >vdi.gz; gzip -c boot-sector.zstd.qcow2 >qcow2.gz; xz -c qcow2.gz >qcow2.gz.xz; bzip2 -c boot-sector.raw >raw.bz2; lz4 -q raw.bz2 bz2.lz4'
   const appliance =
     'echo "<Envelope/>" >box.ovf; cp -L boot-sector.vmdk box.vmdk; sha256sum --tag box.vmdk >box.mf; tar -cf box.ova box.ovf box.mf box.vmdk'
   await execa('sh', ['-euc', `${wrap}; ${appliance}`], { cwd: www })
@@ -187,10 +187,6 @@ describe('what is stored as it came', () => {
       const printed = await importByCommand(`${nginx.url}/${wrapped}`, `wrapped:${wrapped}`)
       expect(printed.layerDigest).toBe(raw.layerDigest)
     }
-    const thrice = `${nginx.url}/qcow2.gz.xz.zst`
-    const refused = await dvcr(['import', thrice, 'wrapped:thrice', '--server', server.url])
-    expect(refused.exitCode).toBe(1)
-    expect(refused.stderr).toContain('dvcr: FORMAT_UNSUPPORTED: compressed more than 2 times')
   })
 
   it('a bootable ISO keeps its bytes and boots', async () => {

@@ -1,0 +1,91 @@
+import { expect } from 'vitest'
+import { CodedError } from '../../core/errors.ts'
+import type { HashPool } from '../../core/hash-pool.ts'
+import { createTail, observed, peek } from '../../core/streams.ts'
+import { checkEnd, detect, headBytes, tailBytes } from '../../converter/detect.ts'
+import { readDisk } from '../../converter/disk-reader.ts'
+import { withoutVhdFooter } from '../../converter/formats/vhd-fixed.ts'
+import { parseQcow2Header } from '../../converter/formats/qcow2-header.ts'
+import { checkQcow2Complete } from '../../converter/qcow2-check.ts'
+import { unpackAppliance } from '../../importer/appliance.ts'
+
+/** What the parsers say of an image: a format and its disk, or a code. */
+export type Read =
+  | { readonly format: string; readonly disk: Buffer; readonly isKept: boolean }
+  | { readonly code: string }
+
+export interface ReadOptions {
+  readonly hashPool: HashPool
+  readonly scratchFolder: string
+  readonly maxVirtualSize: number
+  /** Bytes of a chunk. */
+  readonly chunk: number
+}
+
+/** By the parsers of an import, without decompression, storage and encoding. */
+export async function readImage(image: Buffer, options: ReadOptions): Promise<Read> {
+  try {
+    return await read(image, options)
+  } catch (error) {
+    // Anything else, and what would be called a defect of ours, fails the test.
+    if (error instanceof CodedError && error.status < 500) return { code: error.code }
+    throw error
+  }
+}
+
+async function read(
+  image: Buffer,
+  { hashPool, scratchFolder, maxVirtualSize, chunk }: ReadOptions,
+): Promise<Read> {
+  const { signal } = new AbortController()
+  const unpacked = await unpackAppliance(inChunks(image, chunk), { hashPool })
+  const { head, rest } = await peek(unpacked.body, headBytes)
+  await using body = rest
+  const detected = detect(head, { length: unpacked.length })
+  const { format, virtualSize } = detected
+  if (virtualSize !== undefined && virtualSize > maxVirtualSize) return { code: 'SIZE_EXCEEDED' }
+  const tail = createTail(tailBytes)
+  if (format === 'raw' || format === 'iso') {
+    let isVhd = false
+    const chunks: Buffer[] = []
+    for await (const part of observed(
+      withoutVhdFooter(body, () => (isVhd = true)),
+      tail.push,
+    )) {
+      chunks.push(Buffer.from(part))
+    }
+    const disk = Buffer.concat(chunks)
+    checkEnd(detected, { head, tail: tail.bytes(), length: disk.length })
+    return { format: isVhd ? 'vhd' : format, disk, isKept: format === 'iso' }
+  }
+  const reader = readDisk(body, {
+    format,
+    head,
+    maxVirtualSize,
+    mostSpillBytes: maxVirtualSize,
+    spillFolder: scratchFolder,
+    signal,
+  })
+  const disk = Buffer.alloc(maxVirtualSize)
+  let given = 0
+  for await (const { guest, bytes } of reader.extents()) {
+    expect(guest + bytes.length).toBeLessThanOrEqual(reader.virtualSize)
+    given += bytes.length
+    expect(given).toBeLessThanOrEqual(reader.virtualSize)
+    disk.set(bytes, guest)
+  }
+  const isKept =
+    format === 'qcow2' && detected.unclean === undefined && unpacked.length === undefined
+  if (isKept) {
+    await checkQcow2Complete(parseQcow2Header(head), {
+      readAt: async (offset, length) => image.subarray(offset, offset + length),
+      fileSize: image.length,
+      signal,
+    })
+  }
+  return { format, disk: disk.subarray(0, reader.virtualSize), isKept }
+}
+
+async function* inChunks(bytes: Buffer, size: number): AsyncGenerator<Uint8Array, void> {
+  for (let at = 0; at < bytes.length; at += size) yield bytes.subarray(at, at + size)
+}

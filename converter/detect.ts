@@ -1,7 +1,8 @@
 import type { DiskFormat } from '../core/disk-format.ts'
 import { CodedError } from '../core/errors.ts'
-import { checkGptComplete } from './gpt.ts'
-import { checkIsoComplete, isIso } from './iso.ts'
+import { gptDoubt } from './gpt.ts'
+import type { ImageEnds } from './image-ends.ts'
+import { isIso, isoDoubt } from './iso.ts'
 import { parseQcow2Header } from './formats/qcow2-header.ts'
 import { hasMagic, refuseKnownUnsupported } from './signatures.ts'
 import { refuseText } from './text-head.ts'
@@ -67,8 +68,7 @@ const rules: readonly FormatRule[] = [
  * bytes where known. Partition tables and file systems are contents, so what no format claims is
  * raw. Throws FORMAT_UNKNOWN for what is no disk image (empty, too short, a web page, text),
  * FORMAT_UNSUPPORTED for known things that cannot be imported, IMAGE_UNSAFE where two formats
- * claim the bytes, IMAGE_INCOMPLETE where the head already tells that the end is missing, and what
- * `parseQcow2Header` throws. Whether vmdk, vdi, vhd and vhdx are imported is the caller's decision.
+ * claim the bytes, and what the parsers of headers throw. Whether vmdk, vdi, vhd and vhdx are imported is the caller's decision.
  */
 export function detect(
   head: Uint8Array,
@@ -89,7 +89,6 @@ export function detect(
   }
   const format = rule?.format ?? 'raw'
   const { length } = options
-  if (length !== undefined) checkHeadAgainstLength(format, bytes, length)
   if (format === 'raw' || format === 'iso') {
     const virtualSize = length === undefined ? undefined : roundUpToSector(length)
     return { format, virtualSize }
@@ -101,33 +100,37 @@ export function detect(
 
 /**
  * After the last byte of an image: throws where only its end tells that it cannot be stored as
- * `detected`. `head` and `tail` are its first `headBytes` and last `tailBytes` (fewer where the
- * image is shorter), `length` all its bytes. FORMAT_UNSUPPORTED: a fixed VHD or a dmg, known by
- * their footers; IMAGE_INCOMPLETE: an ISO shorter than its volume, a raw disk shorter than its
- * GPT; IMAGE_UNSAFE: an ISO with another format's footer. The end of the other formats is the
- * business of their readers.
+ * `detected`. FORMAT_UNSUPPORTED: a fixed VHD or a dmg, known by their footers; IMAGE_UNSAFE: an ISO
+ * with another format's footer; IMAGE_INCOMPLETE: an ISO shorter than its volume, a raw disk shorter
+ * than its GPT, unless it `isProven` that all came that there was. Then it was made so, which is
+ * answered as a warning. The end of the other formats is the business of their readers.
  */
 export function checkEnd(
-  detected: Detected,
-  ends: { readonly head: Uint8Array; readonly tail: Uint8Array; readonly length: number },
-): void {
-  const { format } = detected
-  if (format !== 'raw' && format !== 'iso') return
-  checkHeadAgainstLength(format, ends.head, ends.length)
+  { format }: Detected,
+  ends: ImageEnds,
+  { isProven }: { readonly isProven: boolean },
+): string | undefined {
+  if (format !== 'raw' && format !== 'iso') return undefined
+  const what = format === 'iso' ? 'ISO' : 'raw disk'
+  const doubt = format === 'iso' ? isoDoubt(ends) : gptDoubt(ends)
+  if (doubt !== undefined && !isProven) {
+    throw new CodedError(
+      'IMAGE_INCOMPLETE',
+      `the ${what} is cut off: ${doubt}; neither a length nor a checksum says that this is all of it: check the source, or give its checksum`,
+      { detail: { length: ends.length } },
+    )
+  }
   const footer = footerFormat(ends.tail)
-  if (footer === undefined) return
-  if (format === 'iso') throw ambiguous(['iso', footer])
-  throw new CodedError(
-    'FORMAT_UNSUPPORTED',
-    footer === 'dmg'
-      ? 'the source is an Apple disk image (dmg), which cannot be imported: convert it first: qemu-img convert -f dmg -O qcow2'
-      : 'the source is a VHD of fixed size, which no node boots from: leave --store as-is out to have it rewritten',
-  )
-}
-
-function checkHeadAgainstLength(format: DiskFormat, head: Uint8Array, length: number): void {
-  if (format === 'iso') checkIsoComplete(head, length)
-  if (format === 'raw') checkGptComplete(head, length)
+  if (footer !== undefined && format === 'iso') throw ambiguous(['iso', footer])
+  if (footer !== undefined) {
+    throw new CodedError(
+      'FORMAT_UNSUPPORTED',
+      footer === 'dmg'
+        ? 'the source is an Apple disk image (dmg), which cannot be imported: convert it first: qemu-img convert -f dmg -O qcow2'
+        : 'the source is a VHD of fixed size, which no node boots from: leave --store as-is out to have it rewritten',
+    )
+  }
+  return doubt === undefined ? undefined : `the ${what} is not whole where it came from: ${doubt}`
 }
 
 /** With the descriptor's, where the head has all of it. */

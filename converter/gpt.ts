@@ -1,23 +1,27 @@
 import { crc32 } from 'node:zlib'
-import { CodedError } from '../core/errors.ts'
 import { hasMagic } from './signatures.ts'
+import type { ImageEnds } from './image-ends.ts'
 
 /**
- * Throws IMAGE_INCOMPLETE where the raw disk of `length` bytes has a valid GPT whose second header
- * would lie past the end. A header that is not valid is contents like any other.
+ * What tells that a raw disk was cut off: it has a valid GPT whose second header lies past its end,
+ * or is not where it should be in the last bytes. A header that is not valid is contents like any
+ * other.
  */
-export function checkGptComplete(head: Uint8Array, length: number): void {
+export function gptDoubt({ head, tail, length }: ImageEnds): string | undefined {
   for (const sectorSize of [512, 4096]) {
     const lastSector = alternateHeaderSector(head, sectorSize)
     if (lastSector === undefined) continue
-    const needed = (lastSector + 1n) * BigInt(sectorSize)
-    if (needed <= BigInt(length)) return
-    throw new CodedError(
-      'IMAGE_INCOMPLETE',
-      `the raw disk is cut off: its partition table (GPT) ends at byte ${needed}, only ${length} came; check the source file`,
-      { detail: { needed: String(needed), length } },
-    )
+    const end = (lastSector + 1n) * BigInt(sectorSize)
+    if (end > BigInt(length)) {
+      return `its partition table (GPT) ends at byte ${end}, only ${length} came`
+    }
+    const inTail = Number(end) - sectorSize - (length - tail.length)
+    if (inTail >= 0 && !hasMagic(tail, inTail, 'EFI PART')) {
+      return `the second header of its partition table (GPT) is missing at byte ${end - BigInt(sectorSize)}`
+    }
+    return undefined
   }
+  return undefined
 }
 
 function alternateHeaderSector(head: Uint8Array, sectorSize: number): bigint | undefined {

@@ -1,4 +1,4 @@
-import { CodedError } from '../core/errors.ts'
+import type { ImageEnds } from './image-ends.ts'
 import { hasMagic } from './signatures.ts'
 
 const descriptorsStart = 0x8000
@@ -9,18 +9,14 @@ export function isIso(head: Uint8Array): boolean {
 }
 
 /**
- * Throws IMAGE_INCOMPLETE where the ISO's primary volume is longer than the `length` bytes that
- * came. Longer files are usual: hybrid images append partitions.
+ * What tells that an ISO was cut off: its primary volume is longer than the `length` bytes that came.
+ * Longer files are usual: hybrid images append partitions.
  */
-export function checkIsoComplete(head: Uint8Array, length: number): void {
+export function isoDoubt({ head, length }: ImageEnds): string | undefined {
   const volumeSize = isoVolumeSize(head)
-  if (volumeSize !== undefined && volumeSize > length) {
-    throw new CodedError(
-      'IMAGE_INCOMPLETE',
-      `the ISO is cut off: its volume has ${volumeSize} bytes, only ${length} came; check the source file`,
-      { detail: { volumeSize, length } },
-    )
-  }
+  return volumeSize !== undefined && volumeSize > length
+    ? `its volume has ${volumeSize} bytes, only ${length} came`
+    : undefined
 }
 
 /** Blocks × block size of the primary volume descriptor, where there is one within `head`. */

@@ -14,21 +14,31 @@ export interface EncodableDisk {
   readonly start: number
   readonly head: Uint8Array
   readonly detected: Detected
+  /** A length, a checksum or the end of a compression says that all of it came. */
+  readonly isProven: boolean
+}
+
+/** A disk as our qcow2, and what was found of it meanwhile. */
+export interface EncodedDisk extends EncodedQcow2 {
+  /** What its end has shown it to be. */
+  readonly format: DiskFormat
+  /** What is strange about it, for people. */
+  readonly warning: string | undefined
 }
 
 /**
- * Any disk as our qcow2, proved to be whole; a raw one can go on `from` a state. `format` is what its
- * end has shown it to be. The caller disposes it. Throws as `encodeQcow2`, `readDisk` and `checkEnd`.
+ * Any disk as our qcow2, proved to be whole; a raw one can go on `from` a state. The
+ * caller disposes it. Throws as `encodeQcow2`, `readDisk` and `checkEnd`.
  */
 export async function encodeDisk(
-  { body, start, head, detected }: EncodableDisk,
+  { body, start, head, detected, isProven }: EncodableDisk,
   options: EncodeOptions,
-): Promise<EncodedQcow2 & { readonly format: DiskFormat }> {
+): Promise<EncodedDisk> {
   const { format } = detected
   if (format !== 'raw' && format !== 'iso') {
     const { from: _from, checkpoints: _checkpoints, ...rest } = options
     const reader = readDisk(body, { ...rest, format, head, mostSpillBytes: rest.maxVirtualSize })
-    return { ...(await encodeExtents(reader, rest)), format }
+    return { ...(await encodeExtents(reader, rest)), format, warning: undefined }
   }
   const tail = createTail(tailBytes)
   let isFixedVhd = false
@@ -37,6 +47,7 @@ export async function encodeDisk(
     tail.push,
   )
   const encoded = await encodeQcow2(skipping(raw, (options.from?.position ?? 0) - start), options)
-  checkEnd(detected, { head, tail: tail.bytes(), length: encoded.sourceSize })
-  return { ...encoded, format: isFixedVhd ? 'vhd' : format }
+  const ends = { head, tail: tail.bytes(), length: encoded.sourceSize }
+  const warning = checkEnd(detected, ends, { isProven })
+  return { ...encoded, format: isFixedVhd ? 'vhd' : format, warning }
 }

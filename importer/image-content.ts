@@ -59,7 +59,8 @@ export async function readImageContent(
     )
   }
   await using encoded = await encodeDisk(
-    { body, start: 0, head, detected },
+    // All layers are compared with their digests.
+    { body, start: 0, head, detected, isProven: true },
     {
       write: async () => {},
       maxVirtualSize,

@@ -20,6 +20,7 @@ const facts: ImageFacts = {
   },
   contentDigest: parseDigest(`sha256:${'2'.repeat(64)}`),
   encoder: '1',
+  warning: undefined,
   checksums: { md5: undefined, sha256: 'ab' },
   architecture: undefined,
   contents: {

@@ -22,6 +22,7 @@ export const annotations = {
   fileOffset: 'io.dvcr.disk.file-offset',
   contentDigest: 'io.dvcr.content-digest',
   encoder: 'io.dvcr.encoder',
+  warning: 'io.dvcr.warning',
   /**
    * The blob of chunk digests; also a label of the config. Registries of ours keep a blob that an
    * annotation names as long as the manifest.
@@ -49,6 +50,7 @@ export interface ImageFacts {
   readonly layer: WrittenBlob
   readonly contentDigest: Digest | undefined
   readonly encoder: string | undefined
+  readonly warning: string | undefined
   readonly checksums: Checksums
   /** What the disk is for, where that is known. */
   readonly architecture: string | undefined
@@ -120,6 +122,7 @@ function imageAnnotations(facts: ImageFacts): Record<string, string> {
       : { [annotations.validator]: validator }),
     ...(architecture === undefined ? {} : { [annotations.architecture]: architecture }),
     ...contentsAnnotations(facts.contents),
+    ...(facts.warning === undefined ? {} : { [annotations.warning]: facts.warning }),
   }
   return { ...known, ...Object.fromEntries(checksums) }
 }

@@ -44,6 +44,7 @@ export async function pushImage(packed: PackedDisk, options: PushOptions): Promi
     layer: packed.written,
     contentDigest: packed.contentDigest,
     encoder: packed.encoder,
+    warning: packed.warning,
     checksums: options.checksums,
     architecture,
     contents,

@@ -25,6 +25,7 @@ export const imageRecordSchema = z.object({
   sourceValidator: z.string().optional().describe('ETag or Last-Modified of the source.'),
   architecture: z.string().optional(),
   contents: contentsRecordSchema.optional().describe('What was found on the disk.'),
+  warning: z.string().optional().describe('What is strange about the disk.'),
   annotations: z.record(z.string(), z.string()),
 })
 export type ImageRecord = z.output<typeof imageRecordSchema>
@@ -140,6 +141,7 @@ function describe(name: string, tag: string | undefined, stored: StoredManifest)
     sourceValidator: notes[annotations.validator],
     architecture: notes[annotations.architecture],
     contents: parseContents(notes),
+    warning: notes[annotations.warning],
     annotations: notes,
   }
   const known = Object.entries(record).filter(([, value]) => value !== undefined)

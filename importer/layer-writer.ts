@@ -1,5 +1,11 @@
 import { CodedError } from '../core/errors.ts'
-import type { BlobFile, Blobs, BlobWriter, CreateBlobOptions, WrittenBlob } from '../core/registry.ts'
+import type {
+  BlobFile,
+  Blobs,
+  BlobWriter,
+  CreateBlobOptions,
+  WrittenBlob,
+} from '../core/registry.ts'
 import { keepPieces, readPieces, type KeptPieces, type PieceStore } from './layer-pieces.ts'
 import { fileOffset, tarEnd, tarHead } from './layer-tar.ts'
 

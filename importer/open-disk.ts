@@ -38,6 +38,7 @@ export async function openDisk(
   deps: OpenDiskDeps,
 ): Promise<OpenedDisk> {
   const { hashPool, progress, onChecksums } = deps
+  const isTold = source.length !== undefined || Object.keys(checksums).length > 0
   const midway = source.offset > 0 ? past : undefined
   progress.begin(source.offset)
   const counted = observed(source.body, (chunk) =>
@@ -53,7 +54,8 @@ export async function openDisk(
     const { length } = source
     const detected = detect(midway.head, { length })
     const start = source.offset
-    return opened({ body: checked, start, head: midway.head, length, isPlain: true, detected })
+    const rest = { head: midway.head, length, isPlain: true, isProven: isTold, detected }
+    return opened({ body: checked, start, ...rest })
   }
   const plain = await decompress(checked, deps)
   const unpacked = await unpackAppliance(plain.body, deps)
@@ -61,7 +63,9 @@ export async function openDisk(
   const isPlain = !unpacked.isAppliance && plain.wrappings.length === 0
   const length = unpacked.length ?? (isPlain ? source.length : undefined)
   const detected = detect(head, { length })
-  return opened({ body: rest, start: 0, head, length, isPlain, detected })
+  // Decoders and archives find out themselves where something is missing.
+  const isProven = isTold || !isPlain
+  return opened({ body: rest, start: 0, head, length, isPlain, isProven, detected })
 }
 
 function opened(

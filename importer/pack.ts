@@ -26,6 +26,8 @@ export interface IncomingDisk {
   /** Bytes of the disk, where known. */
   readonly length: number | undefined
   readonly detected: Detected
+  /** A length, a checksum or the end of a compression says that all of it came. */
+  readonly isProven: boolean
 }
 
 /** A layer that is complete and hashed but not visible; disposing it forgets it unless committed. */
@@ -40,6 +42,8 @@ export interface PackedDisk extends AsyncDisposable {
   readonly fileSize: number
   readonly contentDigest: Digest | undefined
   readonly encoder: string | undefined
+  /** What is strange about the disk, for people. */
+  readonly warning: string | undefined
 }
 
 /** How far a layer is. */
@@ -110,7 +114,14 @@ export async function packDisk(
 
 type PackedFile = Pick<
   PackedDisk,
-  'detected' | 'written' | 'virtualSize' | 'diskSize' | 'fileSize' | 'contentDigest' | 'encoder'
+  | 'detected'
+  | 'written'
+  | 'virtualSize'
+  | 'diskSize'
+  | 'fileSize'
+  | 'contentDigest'
+  | 'encoder'
+  | 'warning'
 >
 
 interface Kept {
@@ -119,7 +130,7 @@ interface Kept {
 
 /** The bytes as they come. */
 async function copy(
-  { body, start, head, detected }: IncomingDisk,
+  { body, start, head, detected, isProven }: IncomingDisk,
   layer: LayerWriter,
   { maxVirtualSize, signal, progress, past, keeping }: PackDeps & Kept,
 ): Promise<PackedFile> {
@@ -135,7 +146,7 @@ async function copy(
     saved = size
     await keeping.save({ position: size, encoder: undefined })
   }
-  checkEnd(detected, { head, tail: tail.bytes(), length: size })
+  const warning = checkEnd(detected, { head, tail: tail.bytes(), length: size }, { isProven })
   if (detected.format === 'qcow2') {
     const readAt = (offset: number, length: number) => layer.readAt(offset, length)
     await checkQcow2Complete(parseQcow2Header(head), { readAt, fileSize: size, signal })
@@ -149,6 +160,7 @@ async function copy(
     fileSize: size,
     contentDigest: undefined,
     encoder: undefined,
+    warning,
   }
 }
 
@@ -185,7 +197,7 @@ async function encode(
       },
     },
   )
-  const { format, virtualSize, metadataSize, dataSize, contentDigest } = encoded
+  const { format, virtualSize, metadataSize, dataSize, contentDigest, warning } = encoded
   progress.stage('digest')
   const fileSize = metadataSize + dataSize
   const metadata = { size: metadataSize, bytes: encoded.metadata() }
@@ -197,6 +209,7 @@ async function encode(
     fileSize,
     contentDigest,
     encoder: encoderVersion,
+    warning,
   }
 }
 

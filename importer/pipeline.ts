@@ -54,5 +54,6 @@ export async function importImage(
     past: past?.pack,
     keeper: resumption.keeperOf(source, disk),
   })
+  if (packed.warning !== undefined) report({ type: 'warning', message: packed.warning })
   return await pushImage(packed, { ...request, repository, source, signal, progress, report })
 }

@@ -4,11 +4,16 @@ import type { Workshop } from './workshop.ts'
 /** What must become of a file that is imported. */
 export type Verdict =
   /** Stored byte by byte as it came, once unpacked. */
-  | { readonly kind: 'accepted' }
+  | ({ readonly kind: 'accepted' } & Warned)
   /** Stored as our qcow2, with the disk that is in it. */
-  | { readonly kind: 're-encoded'; readonly disk: DiskOf }
+  | ({ readonly kind: 're-encoded'; readonly disk: DiskOf } & Warned)
   /** Refused with that code, and a message that has that text in it. */
   | { readonly kind: 'refused'; readonly code: ErrorCode; readonly names: string }
+
+interface Warned {
+  /** Part of what its import warns of. */
+  readonly warning?: string
+}
 
 /**
  * Which disk it is: the workshop's, the file itself as it is once unpacked, or what qemu-img reads
@@ -23,6 +28,8 @@ export interface CorpusFile {
   /** For the page. */
   readonly what: string
   readonly verdict: Verdict
+  /** The server that has it does not tell its length. */
+  readonly isLengthUntold?: boolean
   /** Answers bytes of its own. */
   make(workshop: Workshop): Promise<Buffer>
 }
@@ -45,4 +52,16 @@ export function refused(
 ): CorpusFile {
   const verdict = { kind: 'refused', code, names } as const
   return { name, what, verdict, make: async (shop) => make(shop) }
+}
+
+/** Becomes an image, with a warning that has this text in it. */
+export function warned(file: CorpusFile, warning: string): CorpusFile {
+  const { verdict } = file
+  if (verdict.kind === 'refused') throw new Error(`${file.name} is refused`)
+  return { ...file, verdict: { ...verdict, warning } }
+}
+
+/** From a server that does not tell its length: chunks, and then the end. */
+export function ofUntoldLength(file: CorpusFile): CorpusFile {
+  return { ...file, what: `${file.what}, its length not known`, isLengthUntold: true }
 }

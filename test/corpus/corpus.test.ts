@@ -23,6 +23,13 @@ let imports: ImportsApi
 let data: string
 /** What the web server has, and the file as it was made. */
 const served = new Map<string, Buffer>()
+/** Those that it does not tell the length of. */
+const untold = new Set(
+  Object.values(corpus)
+    .flat()
+    .filter(({ isLengthUntold }) => isLengthUntold)
+    .map(({ name }) => name),
+)
 const images: string[] = []
 const answers: string[] = []
 
@@ -32,7 +39,9 @@ beforeAll(async () => {
     await startWebServer((request, response) => {
       const name = request.url?.slice(1) ?? ''
       const type = name.endsWith('.html') ? 'text/html' : 'application/octet-stream'
-      response.writeHead(200, { 'content-type': type }).end(served.get(name))
+      const file = served.get(name) ?? Buffer.alloc(0)
+      const length = untold.has(name) ? {} : { 'content-length': file.length }
+      response.writeHead(200, { 'content-type': type, ...length }).end(file)
     }),
   )
   data = owned.use(await createTempFolder()).path
@@ -51,7 +60,7 @@ async function condition() {
 
 type Outcome =
   | { readonly code: string; readonly message: string; readonly isRetryable: boolean }
-  | { readonly isSame: boolean; readonly storedFormat: string }
+  | { readonly isSame: boolean; readonly storedFormat: string; readonly warnings: string }
 
 /** What the server makes of the file. */
 async function importFile({ name, verdict, make }: CorpusFile): Promise<Outcome> {
@@ -72,7 +81,8 @@ async function importFile({ name, verdict, make }: CorpusFile): Promise<Outcome>
     verdict.kind === 're-encoded'
       ? isSameDisk(await rawBy('qcow2', stored), await diskOf(verdict.disk, unpacked))
       : stored.equals(unpacked)
-  return { isSame, storedFormat: record.image?.storedFormat ?? '' }
+  const warnings = record.warnings.join('\n')
+  return { isSame, storedFormat: record.image?.storedFormat ?? '', warnings }
 }
 
 async function diskOf(disk: DiskOf, unpacked: Buffer): Promise<Buffer> {
@@ -87,9 +97,12 @@ function expectedOf({ name, verdict }: CorpusFile): Record<string, unknown> {
     case 'refused':
       return { code: verdict.code, message: textWith(verdict.names), isRetryable: false }
     case 'accepted':
-      return { isSame: true, storedFormat: name.endsWith('.iso') ? 'iso' : 'qcow2' }
-    case 're-encoded':
-      return { isSame: true, storedFormat: 'qcow2' }
+    case 're-encoded': {
+      const { warning } = verdict
+      const warnings = warning === undefined ? '' : textWith(warning)
+      const isIso = verdict.kind === 'accepted' && name.endsWith('.iso')
+      return { isSame: true, storedFormat: isIso ? 'iso' : 'qcow2', warnings }
+    }
   }
 }
 

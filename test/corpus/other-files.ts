@@ -1,5 +1,12 @@
 import { crc32 } from 'node:zlib'
-import { accepted, reEncoded, refused, type CorpusFile } from './corpus-file.ts'
+import {
+  accepted,
+  ofUntoldLength,
+  reEncoded,
+  refused,
+  warned,
+  type CorpusFile,
+} from './corpus-file.ts'
 import { mib, patched, type Workshop } from './workshop.ts'
 
 const unsupported = (names: string) => ['FORMAT_UNSUPPORTED', names] as const
@@ -98,11 +105,27 @@ export const otherFiles: readonly CorpusFile[] = [
     'file',
     (shop) => patched(gptDisk(shop), (bytes) => writePartition(bytes, 1, [0x83, 2048, 2048])),
   ),
-  refused(
-    'gpt-cut.raw',
-    'a disk that ends before its GPT does',
-    incomplete('partition table (GPT)'),
-    (shop) => gptDisk(shop).subarray(0, 2 * mib),
+  ofUntoldLength(
+    refused(
+      'gpt-cut.raw',
+      'a disk that ends before its GPT does',
+      incomplete('partition table (GPT) ends'),
+      (shop) => gptDisk(shop).subarray(0, 2 * mib),
+    ),
+  ),
+  ofUntoldLength(
+    refused(
+      'gpt-no-copy.raw',
+      'a GPT without its second header',
+      incomplete('second header'),
+      (shop) => patched(gptDisk(shop), (bytes) => void bytes.fill(0, bytes.length - 512)),
+    ),
+  ),
+  warned(
+    reEncoded('gpt-made-short.raw', 'the first of them, of a known length', 'file', (shop) =>
+      gptDisk(shop).subarray(0, 2 * mib),
+    ),
+    'partition table (GPT) ends',
   ),
   reEncoded('mbr-flags.raw', 'an MBR with boot flags that do not exist', 'file', ({ disk }) =>
     patched(Buffer.from(disk), (bytes) => {
@@ -135,8 +158,14 @@ export const otherFiles: readonly CorpusFile[] = [
   accepted('hybrid.iso', 'an ISO with a partition table, longer than its volume', () =>
     patched(iso(40), (bytes) => writePartition(bytes, 0, [0x17, 0, 320])),
   ),
-  refused('cut.iso', 'an ISO shorter than its volume', incomplete('the ISO is cut off'), () =>
-    iso(81),
+  ofUntoldLength(
+    refused('cut.iso', 'an ISO shorter than its volume', incomplete('the ISO is cut off'), () =>
+      iso(81),
+    ),
+  ),
+  warned(
+    accepted('made-short.iso', 'the same, of a known length', () => iso(81)),
+    'the ISO is not whole',
   ),
   refused(
     'polyglot.iso',

@@ -28,8 +28,9 @@ What holds for all:
 - No file but the source is opened: not a backing file, data file, extent or parent, in none of their spellings.
 - No byte of a file is two things: tables and data that overlap are refused, so that a small file is no endless
   disk (compressed clusters of a qcow2 that is stored as it came may share bytes with each other).
-- What a table maps must be there: whatever ends before it is refused, an ISO shorter than its volume and a raw
-  disk shorter than its GPT too.
+- What a table maps must be there: whatever ends before it is refused. An ISO shorter than its volume, and a raw
+  disk that ends before its GPT or lacks its second header, are refused where neither a length nor a checksum nor a
+  compression says that all of it came; else the image has a warning, which \`dvcr inspect\` shows.
 - What is unpacked is looked at as if it had come so.
 - Compressed clusters of a qcow2 that is stored as it came are not inflated, and its refcounts are not compared.
 - Where the machine has \`qemu-img\`, it must agree ([decision 24](decisions/024-second-opinion.md)).
@@ -40,6 +41,9 @@ ${groups.join('\n')}`
 }
 
 function told(verdict: Verdict): string {
-  if (verdict.kind !== 'refused') return verdict.kind
+  if (verdict.kind !== 'refused') {
+    const { kind, warning } = verdict
+    return warning === undefined ? kind : `${kind}, with a warning: “${warning}”`
+  }
   return `refused: ${verdict.code}, “${verdict.names}”`
 }

@@ -1,4 +1,3 @@
-import { expect } from 'vitest'
 import { CodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
 import { createTail, observed, peek } from '../../core/streams.ts'
@@ -10,9 +9,7 @@ import { checkQcow2Complete } from '../../converter/qcow2-check.ts'
 import { unpackAppliance } from '../../importer/appliance.ts'
 
 /** What the parsers say of an image: a format and its disk, or a code. */
-export type Read =
-  | { readonly format: string; readonly disk: Buffer; readonly isKept: boolean }
-  | { readonly code: string }
+export type Read = { readonly format: string; readonly disk: Buffer } | { readonly code: string }
 
 export interface ReadOptions {
   readonly hashPool: HashPool
@@ -38,7 +35,10 @@ async function read(
   { hashPool, scratchFolder, maxVirtualSize, chunk }: ReadOptions,
 ): Promise<Read> {
   const { signal } = new AbortController()
-  const unpacked = await unpackAppliance(inChunks(image, chunk), { hashPool })
+  const unpacked = await unpackAppliance(inChunks(image, chunk), {
+    hashPool,
+    maxVirtualSize,
+  })
   const { head, rest } = await peek(unpacked.body, headBytes)
   await using body = rest
   const detected = detect(head, { length: unpacked.length })
@@ -49,14 +49,14 @@ async function read(
     let isVhd = false
     const chunks: Buffer[] = []
     for await (const part of observed(
-      withoutVhdFooter(body, () => (isVhd = true)),
+      withoutVhdFooter(body, 0, () => (isVhd = true)),
       tail.push,
     )) {
       chunks.push(Buffer.from(part))
     }
     const disk = Buffer.concat(chunks)
-    checkEnd(detected, { head, tail: tail.bytes(), length: disk.length })
-    return { format: isVhd ? 'vhd' : format, disk, isKept: format === 'iso' }
+    checkEnd(detected, { head, tail: tail.bytes(), length: disk.length }, { isProven: true })
+    return { format: isVhd ? 'vhd' : format, disk }
   }
   const reader = readDisk(body, {
     format,
@@ -66,24 +66,26 @@ async function read(
     spillFolder: scratchFolder,
     signal,
   })
-  const disk = Buffer.alloc(maxVirtualSize)
+  let disk: Buffer | undefined
   let given = 0
   for await (const { guest, bytes } of reader.extents()) {
-    expect(guest + bytes.length).toBeLessThanOrEqual(reader.virtualSize)
     given += bytes.length
-    expect(given).toBeLessThanOrEqual(reader.virtualSize)
+    if (guest + bytes.length > reader.virtualSize || given > reader.virtualSize) {
+      throw new Error(`${given} bytes of ${reader.virtualSize} were given, these at ${guest}`)
+    }
+    disk ??= Buffer.alloc(reader.virtualSize)
     disk.set(bytes, guest)
   }
-  const isKept =
+  const isStoredAsIs =
     format === 'qcow2' && detected.unclean === undefined && unpacked.length === undefined
-  if (isKept) {
+  if (isStoredAsIs) {
     await checkQcow2Complete(parseQcow2Header(head), {
       readAt: async (offset, length) => image.subarray(offset, offset + length),
       fileSize: image.length,
       signal,
     })
   }
-  return { format, disk: disk.subarray(0, reader.virtualSize), isKept }
+  return { format, disk: disk ?? Buffer.alloc(reader.virtualSize) }
 }
 
 async function* inChunks(bytes: Buffer, size: number): AsyncGenerator<Uint8Array, void> {

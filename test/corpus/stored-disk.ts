@@ -25,7 +25,7 @@ export async function rawBy(format: string, image: Buffer): Promise<Buffer> {
   const [from, to] = [join(folder.path, 'image'), join(folder.path, 'raw')]
   await writeFile(from, image)
   await execa('qemu-img', ['convert', '-f', format, '-O', 'raw', from, to])
-  return readFile(to)
+  return await readFile(to)
 }
 
 /** Whether both are one disk, of which `expected` may end inside its last sector. */

@@ -156,6 +156,12 @@ export const vhdFiles: readonly CorpusFile[] = [
     async (shop) => patched(await dynamicVhd(shop), be32(512 + 32, mib)),
   ),
   refused(
+    'size-odd.vhd',
+    'a size that is no multiple of 512',
+    unsafe('its size is 8199 bytes'),
+    vhd((bytes) => void bytes.writeBigUInt64BE(8199n, 48)),
+  ),
+  refused(
     'block-size-0.vhd',
     'blocks of 0 bytes',
     unsafe('block_size is 0'),

@@ -38,7 +38,8 @@ export async function openDisk(
   deps: OpenDiskDeps,
 ): Promise<OpenedDisk> {
   const { hashPool, progress, onChecksums } = deps
-  const isTold = source.length !== undefined || Object.keys(checksums).length > 0
+  const isTold =
+    source.length !== undefined || Object.values(checksums).some((hex) => hex !== undefined)
   const midway = source.offset > 0 ? past : undefined
   progress.begin(source.offset)
   const counted = observed(source.body, (chunk) =>

@@ -125,6 +125,24 @@ test.each([
   await expectNothing()
 })
 
+test('an ISO shorter than its volume needs a length or a checksum that says it is all', async () => {
+  const iso = Buffer.alloc(80 * 2048)
+  iso.write('\x01CD001', 0x8000, 'latin1')
+  iso.writeUInt32LE(81, 0x8050)
+  iso.writeUInt16LE(2048, 0x8080)
+  const untold = async () => ({ ...(await sourceOf(iso).openSource()), length: undefined })
+  const nothing = { sha256: undefined }
+  await expect(run(iso, { openSource: untold, checksums: nothing })).rejects.toMatchObject({
+    code: 'IMAGE_INCOMPLETE',
+  })
+  const sha256 = createHash('sha256').update(iso).digest('hex')
+  for (const change of [{}, { openSource: untold, checksums: { sha256 } }]) {
+    const events: ImportEvent[] = []
+    await run(iso, { ...change, events })
+    expect(events).toContainEqual(expect.objectContaining({ type: 'warning' }))
+  }
+})
+
 test('a source is closed once, whatever happens', async () => {
   const good = sourceOf(smallDisk)
   await run(smallDisk, { openSource: good.openSource })

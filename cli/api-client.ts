@@ -29,6 +29,7 @@ export function createApiClient(http: HttpClient): { images: Images; imports: Im
     }
   }
   const get = { method: 'GET', accept: [200] } as const
+  const post = { method: 'POST', body: new Uint8Array(), accept: [200] } as const
   const imageAt = (image: ImageReference): string =>
     `/v1/image/${encodeURIComponent(formatImageReference(image))}`
 
@@ -96,6 +97,8 @@ export function createApiClient(http: HttpClient): { images: Images; imports: Im
         method: 'DELETE',
         accept: [200],
       }),
+    pause: (id) => call(importRecordSchema, `/v1/imports/${encodeURIComponent(id)}/pause`, post),
+    retry: (id) => call(importRecordSchema, `/v1/imports/${encodeURIComponent(id)}/retry`, post),
     giveCredentials: (id, credentials) =>
       call(importRecordSchema, `/v1/imports/${encodeURIComponent(id)}/credentials`, {
         method: 'PUT',

@@ -111,13 +111,30 @@ export function createProgram(context: CommandContext): Command {
       (await import('./import-command.ts')).importCommand({ source, image, flags }, context),
     )
 
-  program
+  const importsModule = async () => import('./imports-command.ts')
+  const imports = program
     .command('imports')
-    .description('List imports, newest first')
+    .description('List imports, newest first; hold, repeat or end one of a server')
     .addOption(serverOption)
     .addOption(dataOption)
     .addOption(jsonOption)
-    .action(async (flags) => (await import('./imports-command.ts')).importsCommand(flags, context))
+    .action(async (flags) => (await importsModule()).importsCommand(flags, context))
+  for (const [change, description] of [
+    ['pause', 'Hold an import until retry'],
+    ['retry', 'Let a paused import go on, or one that failed or was cancelled run again'],
+    ['cancel', 'End an import'],
+  ] as const) {
+    imports
+      .command(`${change} <id>`)
+      .description(description)
+      .action(async (id, _flags, command: Command) =>
+        (await importsModule()).changeImportCommand(
+          { change, id },
+          command.optsWithGlobals(),
+          context,
+        ),
+      )
+  }
 
   const images = async () => import('./images-command.ts')
   program

@@ -3,7 +3,6 @@ import type { ObjectStore } from '../core/object-store.ts'
 import type { Log } from '../core/log.ts'
 import {
   finishedBefore,
-  isFinished,
   storedImportSchema,
   type ImportRecord,
   type StoredImport,
@@ -47,12 +46,12 @@ export function createImportLog(objects: ObjectStore, log: Log): ImportLog {
     return undefined
   }
 
-  // A finished import never changes: only what is under way is read again.
+  // Whatever else has ended may begin anew.
   const finished = new Map<string, StoredImport>()
 
   async function remembered(key: string): Promise<StoredImport | undefined> {
     const stored = finished.get(key) ?? (await readKey(key))
-    if (stored && isFinished(stored.record)) finished.set(key, stored)
+    if (stored?.record.state === 'succeeded') finished.set(key, stored)
     return stored
   }
 

@@ -2,10 +2,7 @@ import type { Log } from '../core/log.ts'
 import type { AttemptDeps } from './attempts.ts'
 import type { CheckpointKeeper } from './import-checkpoint.ts'
 import type { ImportLog } from './import-log.ts'
-import type { StoredImport } from './import-record.ts'
 import type { ImportSecrets } from './import-secrets.ts'
-import type { ImportTracker } from './import-tracker.ts'
-import type { CreateImportOptions } from './imports.ts'
 import type { ImportMetrics } from './metrics.ts'
 
 export interface ImportQueueDeps extends AttemptDeps {
@@ -22,12 +19,4 @@ export interface ImportQueueDeps extends AttemptDeps {
   readonly retentionMs: number
   /** This process, where several share the records: it then begins with none of them. */
   readonly runner?: string
-}
-
-/** An import as the queue holds it. */
-export interface QueuedImport {
-  readonly stored: StoredImport
-  readonly tracker: ImportTracker
-  /** Only as long as this process knows who asked. */
-  readonly mayPull: CreateImportOptions['mayPull']
 }

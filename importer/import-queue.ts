@@ -4,17 +4,16 @@ import { attemptImport } from './attempts.ts'
 import {
   checkNewImport,
   imageOf,
-  finishedBefore,
   isFinished,
-  newImportRecord,
-  separateSecrets,
+  runAgain,
   type ImportRecord,
   type NewImport,
   type StoredImport,
 } from './import-record.ts'
 import { credentialsRequired } from './import-secrets.ts'
-import type { ImportQueueDeps, QueuedImport } from './import-queue-deps.ts'
-import { createImportTracker, type ImportTracker } from './import-tracker.ts'
+import { createImportBook, type QueuedImport } from './import-book.ts'
+import type { ImportQueueDeps } from './import-queue-deps.ts'
+import { fruitless, judgeAttempts } from './fruitless.ts'
 import {
   requireSame,
   selectImports,
@@ -22,12 +21,13 @@ import {
   type ImportQueue,
 } from './imports.ts'
 import { assertTagFree } from './image-push.ts'
+import { prepareImport } from './new-import.ts'
 
 const byCreation = (a: StoredImport, b: StoredImport): number =>
   a.record.createdAt.localeCompare(b.record.createdAt)
 
-/** Of one import, over restarts. */
-const mostAttempts = 10
+/** What a run is stopped with that is to go on later. */
+const pausing = new CodedError('CANCELLED', 'the import was paused')
 
 const hourMs = 60 * 60 * 1000
 
@@ -37,67 +37,21 @@ const hourMs = 60 * 60 * 1000
  */
 export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueue> {
   const stopping = new AbortController()
-  const imports = new Map<string, QueuedImport>()
+  const book = createImportBook(deps)
+  const { lookUp, keep, settle } = book
   const waiting: string[] = []
-  /** Those whose credentials ended with another process. */
-  const lacking = new Set<string>()
+  /** Those that are paused, or whose credentials ended with another process. */
+  const held = new Set<string>()
   const running = new Map<string, { cancel: AbortController; done: Promise<void> }>()
-  /** Imports that another process runs now. */
-  const lost = new Set<string>()
   const inTurn = createSerial()
-  const saving = createSerial()
 
-  function add(stored: StoredImport, mayPull?: QueuedImport['mayPull']): ImportTracker {
-    const tracker = createImportTracker(stored.record)
-    imports.set(stored.record.id, { stored, tracker, mayPull })
-    if (!isFinished(stored.record)) {
-      waiting.push(stored.record.id)
-      deps.metrics.queued()
-    }
-    return tracker
-  }
-
-  function lookUp(id: string): QueuedImport {
-    const found = imports.get(id)
-    if (!found) {
-      throw new CodedError(
-        'IMPORT_UNKNOWN',
-        `no import ${id}; finished imports are kept for a while`,
-      )
-    }
-    return found
-  }
-
-  /**
-   * Changes and saves a record, one change after the other: what is saved last is what was last.
-   * Where that fails the import goes on; after a restart it runs again.
-   */
-  const keep = (id: string, change: Partial<ImportRecord>): Promise<ImportRecord> =>
-    saving(id, async () => {
-      const { stored, tracker } = lookUp(id)
-      const record = { ...tracker.record, ...change }
-      if (!lost.has(id)) {
-        await deps.records.save({ ...stored, record }).catch((error: unknown) => {
-          deps.log.error({ import: id, err: error }, 'cannot keep the record of an import')
-        })
-      }
-      return tracker.change(change)
-    })
-
-  async function settle(id: string, change: Partial<ImportRecord>): Promise<ImportRecord> {
-    const record = await keep(id, { ...change, finishedAt: new Date().toISOString() })
-    await deps.secrets.forget(id)
-    deps.metrics.finished(record)
-    // What is kept of it is for the process that goes on with it.
-    if (lost.has(id)) return record
-    // Where this fails it is done once more when the record goes.
-    await deps
-      .keeperOf(record)
-      .forget()
-      .catch((error: unknown) => {
-        deps.log.warn({ import: id, err: error }, 'cannot remove what was kept of an import')
-      })
-    return record
+  function add(stored: StoredImport, mayPull?: QueuedImport['mayPull']): void {
+    const { id, state } = stored.record
+    book.add(stored, mayPull)
+    if (isFinished(stored.record)) return
+    deps.metrics.queued()
+    if (state === 'paused') held.add(id)
+    else waiting.push(id)
   }
 
   function startNext(): void {
@@ -120,7 +74,7 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     const startedMs = performance.now()
     const credentials = await deps.secrets.get(id)
     if (stored.needsCredentials === true && !credentials && !cancelled.aborted) {
-      lacking.add(id)
+      held.add(id)
       return void (await keep(id, { state: 'queued', error: credentialsRequired(id) }))
     }
     tracker.change({ state: 'running', startedAt: new Date().toISOString(), error: undefined })
@@ -143,6 +97,10 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
         // Stopping is no failure of the import.
         return void (await keep(id, { attempts: tracker.record.attempts - 1 }))
       }
+      if (cancelled.reason === pausing) {
+        held.add(id)
+        return void (await keep(id, { state: 'paused' }))
+      }
       if (cancelled.aborted) return void (await settle(id, { state: 'cancelled' }))
       const error = toCodedError(failure)
       const { code, message, retryable } = error
@@ -151,37 +109,38 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     }
   }
 
+  function requirePlace(): void {
+    if (waiting.length < deps.maxWaiting) return
+    throw new CodedError(
+      'TOOMANYREQUESTS',
+      `${deps.maxWaiting} imports wait already; ask again when some have ended`,
+      { detail: { retryAfterSeconds: 60 } },
+    )
+  }
+
+  /** True where it was waiting or held, and is so no longer. */
+  function takeOut(id: string): boolean {
+    const at = waiting.indexOf(id)
+    if (at >= 0) waiting.splice(at, 1)
+    return held.delete(id) || at >= 0
+  }
+
   async function create(
     asked: NewImport,
     { idempotencyKey, mayPull }: CreateImportOptions,
   ): Promise<ImportRecord> {
-    const { request, credentials } = separateSecrets(asked)
-    const { label, hosts } = checkNewImport(request, credentials)
-    for (const host of hosts) deps.policy?.requireHost(host)
-    const known = [...imports.values()].find(
-      ({ stored }) => idempotencyKey !== undefined && stored.idempotencyKey === idempotencyKey,
-    )
+    const { runner, policy } = deps
+    const { stored, credentials } = prepareImport(asked, { idempotencyKey, runner, policy })
+    const { record, request } = stored
+    const known = book
+      .all()
+      .find((one) => idempotencyKey !== undefined && one.stored.idempotencyKey === idempotencyKey)
     if (known) {
       requireSame(known.stored, request, idempotencyKey)
       return known.tracker.record
     }
-    if (waiting.length >= deps.maxWaiting) {
-      throw new CodedError(
-        'TOOMANYREQUESTS',
-        `${deps.maxWaiting} imports wait already; ask again when some have ended`,
-        { detail: { retryAfterSeconds: 60 } },
-      )
-    }
+    requirePlace()
     await assertTagFree(deps.registry.repository(request.name), request)
-    const record = newImportRecord(label, request)
-    const { runner } = deps
-    const stored: StoredImport = {
-      record,
-      request,
-      ...(credentials && { needsCredentials: true }),
-      ...(idempotencyKey === undefined ? {} : { idempotencyKey }),
-      ...(runner === undefined ? {} : { runner }),
-    }
     if (credentials) await deps.secrets.keep(record.id, credentials)
     await deps.records.save(stored).catch(async (error: unknown) => {
       await deps.secrets.forget(record.id)
@@ -192,38 +151,44 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     return record
   }
 
-  async function giveUp({ id, attempts }: ImportRecord): Promise<void> {
-    waiting.splice(waiting.indexOf(id), 1)
-    const message = `the server ended while this import ran, after ${attempts} attempts; see its log, then import again`
-    await settle(id, { state: 'failed', error: { code: 'UNKNOWN', message, retryable: false } })
+  async function retry(id: string): Promise<ImportRecord> {
+    const { stored, tracker } = lookUp(id)
+    const { state } = tracker.record
+    if (state === 'queued' || state === 'running' || state === 'succeeded') return tracker.record
+    requirePlace()
+    if (state !== 'paused') {
+      await assertTagFree(deps.registry.repository(stored.request.name), stored.request)
+      deps.metrics.queued()
+    }
+    const record = await keep(id, runAgain(tracker.record))
+    held.delete(id)
+    waiting.push(id)
+    startNext()
+    return record
   }
 
   const keptSince = (): Date => new Date(Date.now() - deps.retentionMs)
-
-  async function forgetOld(): Promise<void> {
-    for (const [id, { tracker }] of imports) {
-      if (!finishedBefore(tracker.record, keptSince())) continue
-      await deps.keeperOf(tracker.record).forget()
-      await deps.records.remove(id)
-      imports.delete(id)
-    }
-  }
   const forgetting = setInterval(() => {
-    forgetOld().catch((error: unknown) => deps.log.error({ err: error }, 'cannot remove records'))
+    book
+      .forgetOld(keptSince())
+      .catch((error: unknown) => deps.log.error({ err: error }, 'cannot remove records'))
   }, hourMs).unref()
 
   async function adopt(stored: StoredImport): Promise<void> {
     const { record } = stored
-    const state = isFinished(record) ? record.state : 'queued'
-    add({ ...stored, record: { ...record, state } })
-    // An import that takes the process down must not do so at every start.
-    if (state === 'queued' && record.attempts >= mostAttempts) await giveUp(record)
+    const state = record.state === 'running' ? 'queued' : record.state
+    const isOver = state !== 'queued'
+    const judged = isOver ? stored : await judgeAttempts(stored, deps.keeperOf(record))
+    add({ ...(judged ?? stored), record: { ...record, state } })
+    if (judged) return
+    takeOut(record.id)
+    await settle(record.id, { state: 'failed', error: fruitless(record) })
   }
 
   const kept = deps.runner === undefined ? await deps.records.load(keptSince()) : []
   // Those that waited go on in the order they came.
   for (const stored of kept.toSorted(byCreation)) await adopt(stored)
-  await deps.secrets.forgetOthers(new Set(waiting))
+  await deps.secrets.forgetOthers(new Set([...waiting, ...held]))
   startNext()
 
   return {
@@ -236,7 +201,10 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     },
     async list(options) {
       return selectImports(
-        [...imports.values()].toReversed().map(({ tracker }) => tracker.record),
+        book
+          .all()
+          .toReversed()
+          .map(({ tracker }) => tracker.record),
         options,
       )
     },
@@ -248,41 +216,49 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     },
     async cancel(id) {
       const { tracker } = lookUp(id)
-      const at = waiting.indexOf(id)
-      if (at >= 0 || lacking.delete(id)) {
-        if (at >= 0) waiting.splice(at, 1)
-        return settle(id, { state: 'cancelled' })
-      }
+      if (takeOut(id)) return settle(id, { state: 'cancelled' })
       const run = running.get(id)
       run?.cancel.abort(new CodedError('CANCELLED', `import ${id} was cancelled`))
       await run?.done
       return tracker.record
     },
+    async pause(id) {
+      const { tracker } = lookUp(id)
+      if (takeOut(id)) {
+        held.add(id)
+        return keep(id, { state: 'paused' })
+      }
+      const run = running.get(id)
+      run?.cancel.abort(pausing)
+      await run?.done
+      return tracker.record
+    },
+    // Two at once are one.
+    retry: (id) => inTurn(id, () => retry(id)),
     async giveCredentials(id, credentials) {
       const { stored, tracker } = lookUp(id)
       checkNewImport(stored.request, credentials)
-      if (!lacking.delete(id)) return tracker.record
+      if (tracker.record.error?.code !== 'CREDENTIALS_REQUIRED' || !held.delete(id)) {
+        return tracker.record
+      }
       await deps.secrets.keep(id, credentials)
       const record = tracker.change({ error: undefined })
       waiting.push(id)
       startNext()
       return record
     },
-    unfinished: () => [...waiting, ...lacking, ...running.keys()],
+    unfinished: () => [...waiting, ...held, ...running.keys()],
     async adopt(stored) {
       await adopt(stored)
       startNext()
     },
     async abandon(id) {
-      const at = waiting.indexOf(id)
-      if (at >= 0) waiting.splice(at, 1)
-      lacking.delete(id)
+      takeOut(id)
       const run = running.get(id)
-      lost.add(id)
+      book.lose(id)
       run?.cancel.abort(new CodedError('CANCELLED', `another process runs the import ${id}`))
       await run?.done
-      lost.delete(id)
-      imports.delete(id)
+      book.drop(id)
     },
     async keepProgress() {
       for (const id of running.keys()) await keep(id, {})

@@ -123,7 +123,14 @@ export function checkNewImport(request: KeptRequest, credentials?: Credentials):
   return parseSource(request, credentials)
 }
 
-export const importStates = ['queued', 'running', 'succeeded', 'failed', 'cancelled'] as const
+export const importStates = [
+  'queued',
+  'running',
+  'paused',
+  'succeeded',
+  'failed',
+  'cancelled',
+] as const
 
 const bytes = z.int().nonnegative()
 
@@ -177,6 +184,8 @@ export const storedImportSchema = z.object({
   idempotencyKey: z.string().optional(),
   /** The process that runs it, where several share a store. */
   runner: z.uuid().optional(),
+  /** How far it had come after so many attempts, which were not in vain then. */
+  advanced: z.object({ attempts: bytes, position: bytes }).optional(),
 })
 export type StoredImport = z.output<typeof storedImportSchema>
 
@@ -216,7 +225,21 @@ export function finishedBefore({ finishedAt }: ImportRecord, time: Date): boolea
   return finishedAt !== undefined && new Date(finishedAt) < time
 }
 
-/** True once nothing changes any more. */
+/** True once nothing changes any more, unless somebody asks for it again. */
 export function isFinished({ state }: Pick<ImportRecord, 'state'>): boolean {
-  return state !== 'queued' && state !== 'running'
+  return state === 'succeeded' || state === 'failed' || state === 'cancelled'
+}
+
+/** What of a record changes when it is to run again: a paused one goes on, others begin anew. */
+export function runAgain({ state }: ImportRecord): Partial<ImportRecord> {
+  if (state === 'paused') return { state: 'queued', error: undefined }
+  return {
+    state: 'queued',
+    error: undefined,
+    finishedAt: undefined,
+    stage: undefined,
+    attempts: 0,
+    progress: { bytes: 0, bytesPerSecond: 0 },
+    warnings: [],
+  }
 }

@@ -1,9 +1,9 @@
 import { createHash, randomBytes } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
-import type { RequestListener } from 'node:http'
 import { gzipSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { qemuImg, scratchFolder } from '../converter/qemu-oracle.ts'
+import { keptBytes, serveDripping, type Served } from '../test/fixtures/dripping-source.ts'
 import { createQueueSetup, ended, importOf, type QueueSetup } from '../test/fixtures/queue-setup.ts'
 import type { NewImport } from './import-record.ts'
 
@@ -39,71 +39,12 @@ beforeAll(async () => {
   qcow2 = await qcow2Of(disk)
 })
 
-interface Served {
-  readonly url: string
-  /** Bytes that are sent before that. */
-  readonly heldAt: number
-  /** Where the answers began. */
-  readonly starts: number[]
-  /** From now on everything is sent. */
-  open(): void
-}
-
-interface Behaviour {
-  readonly ranges?: boolean
-  /** By the number of the request. */
-  readonly etag?: (request: number) => string
-}
-
-/** Serves `bytes`, of which the last quarter hardly gets through until it is opened. */
-async function serve(
-  bytes: Uint8Array,
-  { ranges = true, etag = () => '"one"' }: Behaviour = {},
-): Promise<Served> {
-  const starts: number[] = []
-  const heldAt = Math.floor(bytes.length * 0.75)
-  let isOpen = false
-  const listener: RequestListener = (request, response) => {
-    const tag = etag(starts.length)
-    const asked = /^bytes=(\d+)-$/.exec(request.headers.range ?? '')
-    const isRange = ranges && asked !== null && request.headers['if-range'] === tag
-    const start = isRange ? Number(asked[1]) : 0
-    starts.push(start)
-    response.writeHead(isRange ? 206 : 200, {
-      etag: tag,
-      'content-length': bytes.length - start,
-      ...(isRange ? { 'content-range': `bytes ${start}-${bytes.length - 1}/${bytes.length}` } : {}),
-    })
-    if (isOpen) {
-      response.end(bytes.subarray(start))
-      return
-    }
-    response.write(bytes.subarray(start, heldAt))
-    let sent = heldAt
-    // Nothing is looked at while nothing comes.
-    const dripping = setInterval(() => {
-      if (sent < bytes.length * 0.95) response.write(bytes.subarray(sent, (sent += 100_000)))
-    }, 50)
-    response.on('close', () => clearInterval(dripping))
-  }
-  return { url: await setup.serveDisk(listener), heldAt, starts, open: () => (isOpen = true) }
-}
-
-/** Bytes of the disk that are kept for the next run. */
-async function keptBytes(id: string): Promise<number> {
-  const state = await setup.store.objects.get(`v1/imports-state/${id}/state`)
-  const [line = '{}'] = Buffer.from(state?.bytes ?? [])
-    .toString('latin1')
-    .split('\n')
-  return Number(Object(JSON.parse(line === '' ? '{}' : line)).position ?? 0)
-}
-
 /** Imports with a restart of the server in the middle; answers the image. */
 async function importTwice(served: Served, change: Partial<NewImport>) {
   const first = await setup.openQueue()
   const { id } = await first.create(importOf(served.url, { replace: true, ...change }), noKey)
   await expect
-    .poll(() => keptBytes(id), { timeout: 20_000 })
+    .poll(() => keptBytes(setup, id), { timeout: 20_000 })
     .toBeGreaterThan(served.heldAt - 5 * MiB)
   await first[Symbol.asyncDispose]()
   served.open()
@@ -119,7 +60,7 @@ async function importTwice(served: Served, change: Partial<NewImport>) {
 /** The image of an import that nothing disturbs. */
 async function importOnce(bytes: Uint8Array, change: Partial<NewImport>) {
   await using queue = await setup.openQueue()
-  const served = await serve(bytes)
+  const served = await serveDripping(setup, bytes)
   served.open()
   const record = importOf(served.url, { replace: true, ...change })
   return (await ended(queue, await queue.create(record, noKey))).image
@@ -143,7 +84,7 @@ describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
     { what: 'a qcow2 that is copied', bytes: () => qcow2, store: 'auto' as const },
   ])('$what', async ({ bytes, store }) => {
     const whole = await importOnce(bytes(), { store })
-    const served = await serve(bytes())
+    const served = await serveDripping(setup, bytes())
     const image = await importTwice(served, { store })
     expect(image?.layerDigest).toBe(whole?.layerDigest)
     expect(image?.contentDigest).toBe(whole?.contentDigest)
@@ -153,7 +94,7 @@ describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
   })
 
   test('with every checksum, from a place where they can go on', async () => {
-    const served = await serve(disk)
+    const served = await serveDripping(setup, disk)
     const image = await importTwice(served, { checksums: sums(disk) })
     expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
     expect(served.starts[1]).toBeGreaterThanOrEqual(16 * MiB)
@@ -161,21 +102,23 @@ describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
 
   test('a compressed disk is decoded again, and what was written is kept', async () => {
     const packed = gzipSync(disk, { level: 1 })
-    const served = await serve(packed)
+    const served = await serveDripping(setup, packed)
     const image = await importTwice(served, { checksums: sums(packed) })
     expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
     expect(served.starts).toEqual([0, 0])
   })
 
   test('a server without ranges is read up to there', async () => {
-    const served = await serve(disk, { ranges: false })
+    const served = await serveDripping(setup, disk, { ranges: false })
     const image = await importTwice(served, {})
     expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
     expect(served.starts).toEqual([0, 0])
   })
 
   test('from the start where the content is another one', async () => {
-    const served = await serve(disk, { etag: (request) => (request === 0 ? '"one"' : '"two"') })
+    const served = await serveDripping(setup, disk, {
+      etag: (request) => (request === 0 ? '"one"' : '"two"'),
+    })
     const image = await importTwice(served, {})
     expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
     expect(served.starts).toEqual([0, 0])

@@ -30,6 +30,14 @@ export interface Imports {
   watch(id: string, options: { readonly signal: AbortSignal }): AsyncIterable<ImportRecord>
   /** Stops it; a finished import stays as it is. Throws IMPORT_UNKNOWN. */
   cancel(id: string): Promise<ImportRecord>
+  /** Holds it until `retry`; a finished import stays as it is. Throws IMPORT_UNKNOWN. */
+  pause(id: string): Promise<ImportRecord>
+  /**
+   * Queues it again where it is paused, failed or cancelled; others stay as they are. What was
+   * transferred before a pause, or before a failure that may pass, is not transferred again where it
+   * could be written down. Throws IMPORT_UNKNOWN, TAG_EXISTS, TOOMANYREQUESTS.
+   */
+  retry(id: string): Promise<ImportRecord>
   /**
    * Lets an import go on that waits for them (CREDENTIALS_REQUIRED); others stay as they are. Throws
    * IMPORT_UNKNOWN, SOURCE_INVALID.

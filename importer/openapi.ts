@@ -76,6 +76,20 @@ const paths = {
       responses: { 200: answer('The import after it stopped.', 'Import'), ...failure },
     },
   },
+  '/v1/imports/{id}/pause': {
+    post: {
+      summary: 'Hold it until it is asked to go on; a finished import stays as it is.',
+      parameters: [id],
+      responses: { 200: answer('The import after it stopped.', 'Import'), ...failure },
+    },
+  },
+  '/v1/imports/{id}/retry': {
+    post: {
+      summary: 'Queue it again where it is paused, failed or cancelled.',
+      parameters: [id],
+      responses: { 200: answer('The import.', 'Import'), ...failure },
+    },
+  },
   '/v1/imports/{id}/credentials': {
     put: {
       summary: 'Give the credentials again that an import waits for (CREDENTIALS_REQUIRED).',

@@ -84,6 +84,14 @@ export function registerImageApi(
     const { id } = await demandImport(request, 'push')
     return imports.cancel(id)
   })
+  app.post('/v1/imports/:id/pause', routed, async (request) => {
+    const { id } = await demandImport(request, 'push')
+    return imports.pause(id)
+  })
+  app.post('/v1/imports/:id/retry', routed, async (request) => {
+    const { id } = await demandImport(request, 'push')
+    return imports.retry(id)
+  })
   app.put('/v1/imports/:id/credentials', routed, async (request) => {
     const { id } = await demandImport(request, 'push')
     const credentials = parse(credentialsSchema, request.body, 'the body')

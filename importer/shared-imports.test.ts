@@ -79,6 +79,36 @@ describe('imports of several processes on one store', () => {
     letGo()
   })
 
+  it('are paused at any of them, and go on at the one that is asked for it', async () => {
+    await using setup = await createQueueSetup()
+    await using one = await openProcess(setup)
+    await using two = await openProcess(setup)
+    const { letGo, listener } = gatedDisk()
+    const record = await one.create(importOf(await setup.serveDisk(listener)), noKey)
+    expect(await two.pause(record.id)).toMatchObject({ state: 'paused' })
+    expect(await one.get(record.id)).toMatchObject({ state: 'paused' })
+    letGo()
+    expect(await two.retry(record.id)).toMatchObject({ state: 'queued' })
+    expect(await ended(two, record)).toMatchObject({ state: 'succeeded' })
+    expect(await one.get(record.id)).toMatchObject({ state: 'succeeded' })
+    expect((await one.list({})).map(({ state }) => state)).toEqual(['succeeded'])
+  })
+
+  it('begin anew at any of them where they have failed', async () => {
+    await using setup = await createQueueSetup()
+    await using one = await openProcess(setup)
+    await using two = await openProcess(setup)
+    let isThere = false
+    const source = await setup.serveDisk((_request, response) => {
+      response.writeHead(isThere ? 200 : 404).end(smallDisk)
+    })
+    const record = await one.create(importOf(source), noKey)
+    expect(await ended(two, record)).toMatchObject({ state: 'failed' })
+    isThere = true
+    await two.retry(record.id)
+    expect(await ended(one, record)).toMatchObject({ state: 'succeeded', attempts: 1 })
+  })
+
   it('are run by one process only, and by another one when that has died', async () => {
     await using setup = await createQueueSetup()
     const { objects } = setup.store

@@ -47,7 +47,9 @@ export async function openSharedImports(
 
   /** Everything that is kept, this process's own as they are now. */
   async function all(): Promise<ImportRecord[]> {
-    const own = new Map((await queue.list({ limit: Infinity })).map((one) => [one.id, one]))
+    const listed = await queue.list({ limit: Infinity })
+    // Those that have ended may have begun anew elsewhere.
+    const own = new Map(listed.filter(({ id }) => isOwn(id)).map((one) => [one.id, one]))
     const kept = await load()
     for (const { record } of kept) if (!own.has(record.id)) own.set(record.id, record)
     return [...own.values()]
@@ -69,7 +71,8 @@ export async function openSharedImports(
     for (const key of await objects.list(cancelFolder, {})) {
       const id = key.slice(cancelFolder.length)
       if (!isOwn(id)) continue
-      await queue.cancel(id)
+      const asked = Buffer.from((await objects.get(key))?.bytes ?? []).toString()
+      await (asked === 'pause' ? queue.pause(id) : queue.cancel(id))
       await objects.delete(key)
     }
   }
@@ -103,6 +106,20 @@ export async function openSharedImports(
     if (holder === runners.id) return true
     if ((await runners.living()).has(holder)) return false
     return (await objects.put(at, mine, { ifMatch: stored.etag })) !== undefined
+  }
+
+  /** The process that runs it sees this with its next beat. */
+  async function askRunner(id: string, what: 'cancel' | 'pause'): Promise<ImportRecord> {
+    const isDone = (record: ImportRecord): boolean =>
+      isFinished(record) || (what === 'pause' && record.state === 'paused')
+    if (isDone(await read(id))) return read(id)
+    await objects.put(`${cancelFolder}${id}`, Buffer.from(what), 'always')
+    const until = performance.now() + 4 * beatEveryMs
+    for (;;) {
+      const now = await read(id)
+      if (isDone(now) || performance.now() > until) return now
+      await sleep(lookEveryMs)
+    }
   }
 
   await runners.beat()
@@ -142,18 +159,18 @@ export async function openSharedImports(
         await sleep(lookEveryMs, undefined, { signal }).catch(() => {})
       }
     },
-    async cancel(id) {
-      if (isOwn(id)) return queue.cancel(id)
-      const record = await read(id)
-      if (isFinished(record)) return record
-      await objects.put(`${cancelFolder}${id}`, new Uint8Array(), 'always')
-      // The process that runs it sees this with its next beat.
-      const until = performance.now() + 4 * beatEveryMs
-      for (;;) {
-        const now = await read(id)
-        if (isFinished(now) || performance.now() > until) return now
-        await sleep(lookEveryMs)
+    cancel: async (id) => (isOwn(id) ? queue.cancel(id) : askRunner(id, 'cancel')),
+    pause: async (id) => (isOwn(id) ? queue.pause(id) : askRunner(id, 'pause')),
+    async retry(id) {
+      if (!isOwn(id)) {
+        const { state } = await read(id)
+        if (state !== 'paused' && state !== 'failed' && state !== 'cancelled') return read(id)
+        const stored = await records.read(id)
+        const adopted = await records.adopt(id, { from: stored?.runner, to: runners.id })
+        if (!adopted) return read(id)
+        await queue.adopt(adopted)
       }
+      return queue.retry(id)
     },
     async giveCredentials(id, credentials) {
       const own = { from: runners.id, to: runners.id }

@@ -92,7 +92,7 @@ describe.each(['a server', 'a folder'])('on %s', (kind) => {
   it('imports are listed, failed ones with the reason', async () => {
     await run('import', source.url('not-found'), 'failed:1')
     const { stdout } = await run('imports')
-    expect(stdout).toMatch(/^STARTED +IMAGE +STATE +PROGRESS +SOURCE +ERROR\n/)
+    expect(stdout).toMatch(/^ID +STARTED +IMAGE +STATE +PROGRESS +SOURCE +ERROR\n/)
     expect(stdout).toMatch(/ failed:1 +failed .* SOURCE_NOT_FOUND: /)
     const json = await run('imports', '--json')
     const [newest] = z.array(importRecordSchema).parse(JSON.parse(json.stdout))
@@ -211,4 +211,24 @@ it('Ctrl-C during an import into a folder leaves the folder as it was', async ()
   await gated.left()
   expect((await command.ended).exitCode).toBe(130)
   expect(await readStoreFolder(folder)).toEqual(before)
+})
+
+it('imports are held, repeated and ended', async () => {
+  const run = (...args: readonly string[]) => dvcr([...args, '--server', server.url])
+  await run('import', source.url('not-found'), 'again:1')
+  const json = await run('imports', '--json')
+  const [newest] = z.array(importRecordSchema).parse(JSON.parse(json.stdout))
+  const id = newest?.id ?? ''
+  expect((await run('imports', 'retry', id)).stdout).toMatch(
+    new RegExp(`\n${id} .* again:1 +queued `),
+  )
+  await expect.poll(async () => (await run('imports', 'pause', id)).stdout).toMatch(/ failed /)
+  const cancelled = await run('imports', 'cancel', id, '--json')
+  expect(JSON.parse(cancelled.stdout)).toMatchObject({ id, state: 'failed' })
+  const unknown = await run('imports', 'retry', '00000000-0000-0000-0000-000000000000')
+  expect(unknown).toMatchObject({ exitCode: 1 })
+  expect(unknown.stderr).toContain('IMPORT_UNKNOWN')
+  const folder = await dvcr(['imports', 'cancel', id, '--data', 'anywhere'])
+  expect(folder).toMatchObject({ exitCode: 2 })
+  expect(folder.stderr).toContain('REQUEST_INVALID')
 })

@@ -182,7 +182,7 @@ async function run(
     const onStart = (): Promise<void> => Promise.resolve()
     const mayPull = (): boolean => true
     const options = { credentials, mayPull, keeper: undefined, signal, log, report, onStart }
-    return attemptImport(request, remote, options)
+    return await attemptImport(request, remote, options)
   }
   const openSource = (opening: AbortSignal): Promise<Source> => {
     const options = { ...deps, ...request, signal: opening }
@@ -190,7 +190,7 @@ async function run(
     if (source !== '-') return openFileSource(source, { signal: opening })
     return Promise.resolve(openStreamSource('stdin', terminal.stdin))
   }
-  return importImage({ ...request, openSource }, deps, { signal, report })
+  return await importImage({ ...request, openSource }, deps, { signal, report })
 }
 
 function finishedNow(): Pick<ImportRecord, 'finishedAt'> {

@@ -44,7 +44,7 @@ async function converted(...args: string[]): Promise<Buffer> {
   await writeFile(folder.file('raw'), content)
   const paths = [folder.file('raw'), folder.file('qcow2')]
   await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', ...args, ...paths)
-  return readFile(folder.file('qcow2'))
+  return await readFile(folder.file('qcow2'))
 }
 
 describe('accepts what qemu-img writes and refuses it when cut', () => {

@@ -30,7 +30,7 @@ async function qcow2Of(raw: Uint8Array): Promise<Buffer> {
   await using folder = await scratchFolder()
   await writeFile(folder.file('raw'), raw)
   await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', folder.file('raw'), folder.file('qcow2'))
-  return readFile(folder.file('qcow2'))
+  return await readFile(folder.file('qcow2'))
 }
 
 let qcow2: Buffer

@@ -63,13 +63,17 @@ export function separateUserInfo(
   source: string,
   given: Credentials | undefined,
 ): { readonly source: string; readonly credentials: Credentials | undefined } {
-  const url = /^https?:/i.test(source) ? URL.parse(source) : null
-  if (!url || (url.username === '' && url.password === '')) return { source, credentials: given }
+  // As the parser of addresses takes them out, wherever they are.
+  const text = source.replaceAll(/[\t\n\r]/g, '')
+  const url = /^https?:/i.test(text) ? URL.parse(text) : null
+  if (!url || (url.username === '' && url.password === '')) {
+    return { source: text, credentials: given }
+  }
   if (given?.user !== undefined || given?.token !== undefined) {
     throw new CodedError('SOURCE_INVALID', 'the source has user info; give credentials only once')
   }
   // Not as the parser writes it: how an address is written is judged later.
-  const bare = source.replace(/^(https?:[\\/]*)[^/?#\\]*@/i, '$1')
+  const bare = text.replace(/^(https?:[\\/]*)[^/?#\\]*@/i, '$1')
   const [user, password] = [decoded(url.username), decoded(url.password)]
   const found = credentialsSchema.safeParse({
     ...given,

@@ -185,7 +185,7 @@ test('a registry that is slower than allowed is given up after so many tries', a
   })
   const reading = opening.then(async (source) => {
     await using opened = source
-    return collect(opened.body)
+    return await collect(opened.body)
   })
   await expect(reading).rejects.toThrow('sends fewer than 1000000 bytes per second')
   expect(blobs).toBe(3)

@@ -173,7 +173,7 @@ async function restoreRepository(
       await putting.start(async () => void ((await put(manifest)) || waiting.push(manifest)))
     }
     await putting.done()
-    if (waiting.length > 0 && waiting.length < all.length) return putAll(waiting)
+    if (waiting.length > 0 && waiting.length < all.length) return await putAll(waiting)
     for (const { digest } of waiting) leaveOut(digest, 'what it refers to is missing or damaged')
   }
 

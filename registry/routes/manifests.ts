@@ -50,6 +50,7 @@ export const putManifest: Handler<'manifest'> = async (call) => {
   noteForAudit(request, { tags: moved })
   if (tags.length > 0) reply.header('oci-tag', tags.join(', '))
   if (stored?.subject) reply.header('oci-subject', stored.subject)
+  // oxlint-disable-next-line typescript/return-await -- nothing is to be held until the client has the answer
   return reply
     .code(201)
     .headers({

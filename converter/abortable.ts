@@ -1,13 +1,11 @@
-import type { Bytes } from '../core/streams.ts'
-
 /**
  * The same chunks, but a wait for the next one ends with the signal's reason. The source is closed
  * in every case; where it does not answer, that is not waited for.
  */
-export async function* abortable(
-  body: Bytes,
+export async function* abortable<Chunk>(
+  body: AsyncIterable<Chunk>,
   signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void> {
+): AsyncGenerator<Chunk, void> {
   const iterator = body[Symbol.asyncIterator]()
   let giveUp: ((reason: unknown) => void) | undefined
   const onAbort = (): void => giveUp?.(signal.reason)
@@ -17,7 +15,7 @@ export async function* abortable(
     for (;;) {
       signal.throwIfAborted()
       isWaiting = true
-      const next = await new Promise<IteratorResult<Uint8Array>>((resolve, reject) => {
+      const next = await new Promise<IteratorResult<Chunk>>((resolve, reject) => {
         giveUp = reject
         iterator.next().then(resolve, reject)
       })

@@ -22,20 +22,26 @@ export interface DiskReader {
   extents(): AsyncGenerator<Extent, void>
 }
 
-export interface ReadDiskOptions {
+export interface OpenMappedOptions {
   readonly format: MappedFormat
-  /** The first `headBytes` of `body`. */
+  /** The first `headBytes` of the file. */
   readonly head: Uint8Array
   /** Bytes; a VHDX that says more is refused with SIZE_EXCEEDED. */
   readonly maxVirtualSize: number
+}
+
+export interface ReadDiskOptions extends OpenMappedOptions {
   /** Where bytes wait that come before the tables that tell their use. */
   readonly spillFolder: string
   readonly mostSpillBytes: number
   readonly signal: AbortSignal
 }
 
-interface OpenedDisk {
+export interface OpenedDisk {
+  /** Of a VHDX known once its first run is mapped. */
   virtualSize: number
+  /** To be found in the order of the file only. */
+  readonly tablesAreAmongData: boolean
   /** What a compressed piece becomes. */
   readonly pieceBytes: number
   readonly map: MapDisk
@@ -47,7 +53,7 @@ interface OpenedDisk {
  */
 export function readDisk(body: Bytes, options: ReadDiskOptions): DiskReader {
   const { format } = options
-  const disk = openDisk(options)
+  const disk = openMappedDisk(options)
   return {
     get virtualSize() {
       return disk.virtualSize
@@ -60,30 +66,33 @@ export function readDisk(body: Bytes, options: ReadDiskOptions): DiskReader {
   }
 }
 
-function openDisk({ format, head, maxVirtualSize }: ReadDiskOptions): OpenedDisk {
+/** Throws what the header is refused for. */
+export function openMappedDisk({ format, head, maxVirtualSize }: OpenMappedOptions): OpenedDisk {
   switch (format) {
     case 'qcow2': {
       const header = parseQcow2Header(head)
       const { virtualSize, clusterSize } = header
-      return { virtualSize, pieceBytes: clusterSize, map: mapQcow2(header) }
+      const tablesAreAmongData = false
+      return { virtualSize, tablesAreAmongData, pieceBytes: clusterSize, map: mapQcow2(header) }
     }
     case 'vmdk': {
       const header = parseVmdkHeader(head)
       const { virtualSize, grainBytes } = header
-      return { virtualSize, pieceBytes: grainBytes, map: mapVmdk(header) }
+      const tablesAreAmongData = header.directoryOffset === undefined || header.isCompressed
+      return { virtualSize, tablesAreAmongData, pieceBytes: grainBytes, map: mapVmdk(header) }
     }
     case 'vdi': {
       const header = parseVdiHeader(head)
-      return { virtualSize: header.virtualSize, pieceBytes: 0, map: mapVdi(header) }
+      return { ...blocks, virtualSize: header.virtualSize, map: mapVdi(header) }
     }
     case 'vhd': {
       const header = parseVhdHeader(head)
-      return { virtualSize: header.virtualSize, pieceBytes: 0, map: mapVhd(header) }
+      return { ...blocks, virtualSize: header.virtualSize, map: mapVhd(header) }
     }
     case 'vhdx': {
       const disk: OpenedDisk = {
+        ...blocks,
         virtualSize: 0,
-        pieceBytes: 0,
         async *map(file) {
           const opened = await openVhdx(file)
           disk.virtualSize = opened.virtualSize
@@ -95,6 +104,9 @@ function openDisk({ format, head, maxVirtualSize }: ReadDiskOptions): OpenedDisk
     }
   }
 }
+
+/** Never packed. */
+const blocks = { tablesAreAmongData: false, pieceBytes: 0 }
 
 function tooLarge(virtualSize: number, most: number): CodedError {
   return new CodedError(

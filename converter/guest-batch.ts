@@ -18,6 +18,8 @@ export interface BatchFiller {
   readonly filledBytes: number
   /** Adds the next bytes, handing every finished batch that is not all zero to `emit`. */
   add(chunk: Uint8Array, signal: AbortSignal): Promise<void>
+  /** Adds so many zeros. */
+  skip(bytes: number): void
   /** Ends the last batch at the next multiple of 512 bytes. */
   finish(): void
   /** Gives back the buffer of a batch that is not finished. */
@@ -79,6 +81,16 @@ export function createBatchFiller(
         }
         addPiece(piece, isZero)
         at += piece.length
+      }
+    },
+    skip(bytes) {
+      for (let left = bytes; left > 0;) {
+        // Without data in the batch there is nothing to be done for its zeros.
+        const unit = buffer ? clusterBytes : batchBytes
+        const size = Math.min(left, unit - (filledBytes % unit))
+        if (buffer) addPiece(zeros.subarray(0, size), true)
+        else filledBytes += size
+        left -= size
       }
     },
     finish() {

@@ -3,6 +3,7 @@ import type { Bytes } from '../core/streams.ts'
 import { abortable } from './abortable.ts'
 import { batchBytes, zstdLevel, type EncodedBatch } from './cluster-batch.ts'
 import type { ClusterPool } from './cluster-pool.ts'
+import type { Extent } from './unpack.ts'
 import type { EncoderState } from './encoder-state.ts'
 import { createBatchFiller, type GuestBatch } from './guest-batch.ts'
 import { createQcow2Writer, type EncodedQcow2, type Qcow2WriterOptions } from './qcow2-writer.ts'
@@ -45,7 +46,25 @@ export interface EncoderCheckpoints {
  * SIZE_EXCEEDED, with what `raw`, `write` and `save` reject with, and with UNKNOWN where `from` is
  * no state of such an encoder.
  */
-export async function encodeQcow2(raw: Bytes, options: EncodeOptions): Promise<EncodedQcow2> {
+export function encodeQcow2(raw: Bytes, options: EncodeOptions): Promise<EncodedQcow2> {
+  async function* extents(): AsyncGenerator<Extent, void> {
+    let guest = options.from?.position ?? 0
+    for await (const bytes of raw) {
+      yield { guest, bytes }
+      guest += bytes.length
+    }
+  }
+  return encodeInOrder(extents(), options)
+}
+
+/**
+ * Encodes the same file of extents that rise and do not overlap; what is between them is zero. `end`:
+ * bytes of the disk, where they may end before. Rejects as `encodeQcow2`.
+ */
+export async function encodeInOrder(
+  extents: AsyncIterable<Extent>,
+  options: EncodeOptions & { readonly end?: number },
+): Promise<EncodedQcow2> {
   const { maxVirtualSize, pool, signal, from, checkpoints } = options
   await using cleanup = new AsyncDisposableStack()
   const writer = cleanup.use(
@@ -96,13 +115,16 @@ export async function encodeQcow2(raw: Bytes, options: EncodeOptions): Promise<E
   let saved = filler.filledBytes
 
   try {
-    for await (const chunk of abortable(raw, stopped)) {
-      if (filler.filledBytes + chunk.length > maxVirtualSize) throw tooLarge(maxVirtualSize)
-      await filler.add(chunk, stopped)
+    for await (const { guest, bytes } of abortable(extents, stopped)) {
+      if (guest + bytes.length > maxVirtualSize) throw tooLarge(maxVirtualSize)
+      filler.skip(guest - filler.filledBytes)
+      // A piece may begin before the place to go on from.
+      await filler.add(bytes.subarray(filler.filledBytes - guest), stopped)
       if (!checkpoints?.isDue(filler.filledBytes - saved)) continue
       saved = filler.filledBytes - (filler.filledBytes % batchBytes)
       stored = saveNext(stored, saved)
     }
+    filler.skip((options.end ?? 0) - filler.filledBytes)
     filler.finish()
   } catch (error) {
     stop.abort(error)

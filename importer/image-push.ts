@@ -13,7 +13,7 @@ type Asked = Pick<ImportRequest, 'name' | 'tag' | 'replace' | 'checksums' | 'arc
 
 export interface PushOptions extends Asked {
   readonly repository: Repository
-  readonly source: Pick<Source, 'label' | 'pin'>
+  readonly source: Pick<Source, 'label' | 'pin' | 'length'>
   readonly signal: AbortSignal
   readonly progress: Progress
   readonly report: Report
@@ -35,7 +35,8 @@ export async function pushImage(packed: PackedDisk, options: PushOptions): Promi
   const objects = imageObjects({
     sourceLabel: options.source.label,
     validator: options.source.pin,
-    sourceSize: progress.sourceBytes,
+    // Of a disk that is read by its tables not all was transferred.
+    sourceSize: options.source.length ?? progress.sourceBytes,
     sourceFormat: packed.detected.format,
     storedFormat: packed.plan.storedFormat,
     virtualSize: packed.virtualSize,

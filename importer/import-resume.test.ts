@@ -26,17 +26,19 @@ const sums = (bytes: Uint8Array): NewImport['checksums'] =>
     ]),
   )
 
-async function qcow2Of(raw: Uint8Array): Promise<Buffer> {
+async function imageOf(raw: Uint8Array, format: string): Promise<Buffer> {
   await using folder = await scratchFolder()
   await writeFile(folder.file('raw'), raw)
-  await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', folder.file('raw'), folder.file('qcow2'))
-  return await readFile(folder.file('qcow2'))
+  await qemuImg('convert', '-f', 'raw', '-O', format, folder.file('raw'), folder.file('image'))
+  return await readFile(folder.file('image'))
 }
 
 let qcow2: Buffer
+let vmdk: Buffer
 let setup: QueueSetup
 beforeAll(async () => {
-  qcow2 = await qcow2Of(disk)
+  qcow2 = await imageOf(disk, 'qcow2')
+  vmdk = await imageOf(disk, 'vmdk')
 })
 
 /** Imports with a restart of the server in the middle; answers the image. */
@@ -106,6 +108,15 @@ describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
     const image = await importTwice(served, { checksums: sums(packed) })
     expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
     expect(served.starts).toEqual([0, 0])
+  })
+
+  test('a vmdk is read by its tables, and on from the place on its disk', async () => {
+    const served = await serveDripping(setup, vmdk, { isAnnounced: true })
+    const image = await importTwice(served, {})
+    expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
+    // Twice the head and the tables, then what was not there yet.
+    expect(served.starts.filter((start) => start > served.heldAt - 6 * MiB)).not.toEqual([])
+    expect(image?.sourceBytes).toBeLessThan(vmdk.length * 0.8)
   })
 
   test('a server without ranges is read up to there', async () => {

@@ -6,7 +6,7 @@ import { verified, type ChecksumState } from './checksums.ts'
 import { decompress } from './decoders/decompress.ts'
 import type { ImportCheckpoint } from './import-checkpoint.ts'
 import type { ImportRequest } from './import-request.ts'
-import type { IncomingDisk } from './pack.ts'
+import type { DiskRanges, IncomingDisk } from './pack.ts'
 import type { Progress } from './progress.ts'
 import type { Source } from './sources/source.ts'
 
@@ -38,9 +38,9 @@ export async function openDisk(
   deps: OpenDiskDeps,
 ): Promise<OpenedDisk> {
   const { hashPool, progress, onChecksums } = deps
-  const isTold =
-    source.length !== undefined || Object.values(checksums).some((hex) => hex !== undefined)
   const midway = source.offset > 0 ? past : undefined
+  const isChecked = Object.values(checksums).some((hex) => hex !== undefined)
+  const isTold = source.length !== undefined || isChecked
   progress.begin(source.offset)
   const counted = observed(source.body, (chunk) =>
     progress.transferred(chunk.length, source.length),
@@ -56,7 +56,7 @@ export async function openDisk(
     const detected = detect(midway.head, { length })
     const start = source.offset
     const rest = { head: midway.head, length, isPlain: true, isProven: isTold, detected }
-    return opened({ body: checked, start, ...rest })
+    return opened({ body: checked, start, ranges: undefined, ...rest })
   }
   const plain = await decompress(checked, deps)
   const unpacked = await unpackAppliance(plain.body, deps)
@@ -66,7 +66,19 @@ export async function openDisk(
   const detected = detect(head, { length })
   // Decoders and archives find out themselves where something is missing.
   const isProven = isTold || !isPlain
-  return opened({ body: rest, start: 0, head, length, isPlain, isProven, detected })
+  const ranges = isPlain && !isChecked ? rangesOf(source, progress) : undefined
+  return opened({ body: rest, ranges, start: 0, head, length, isPlain, isProven, detected })
+}
+
+function rangesOf({ readRange, length }: Source, progress: Progress): DiskRanges | undefined {
+  if (!readRange || length === undefined) return undefined
+  let totalBytes = length
+  return {
+    size: length,
+    expect: (bytes) => (totalBytes = progress.sourceBytes + bytes),
+    read: (range) =>
+      observed(readRange(range), (chunk) => progress.transferred(chunk.length, totalBytes)),
+  }
 }
 
 function opened(

@@ -7,6 +7,7 @@ import { checkEnd, tailBytes, type Detected } from '../converter/detect.ts'
 import type { EncoderState } from '../converter/encoder-state.ts'
 import { checkQcow2Complete } from '../converter/qcow2-check.ts'
 import { encoderVersion, metadataBound } from '../converter/qcow2-encoder.ts'
+import type { RangedFile } from '../converter/ranged-disk.ts'
 import { confirmQcow2 } from '../converter/second-opinion.ts'
 import { parseQcow2Header } from '../converter/formats/qcow2-header.ts'
 import { bounded } from './bounded-disk.ts'
@@ -17,9 +18,17 @@ import { openLayer, type KeptLayer, type LayerWriter } from './layer-writer.ts'
 import type { StorePlan } from './plan.ts'
 import type { Progress } from './progress.ts'
 
+/** A disk that is read in any order. */
+export interface DiskRanges extends RangedFile {
+  /** So many more bytes will be read. */
+  expect(bytes: number): void
+}
+
 /** A disk on its way: decompressed and looked at, not yet read. */
 export interface IncomingDisk {
   readonly body: Bytes
+  /** Any part of it, where the source can give that and nobody needs to see all of it. */
+  readonly ranges: DiskRanges | undefined
   /** Bytes of the disk before `body`: an earlier run has seen them. */
   readonly start: number
   readonly head: Uint8Array
@@ -205,7 +214,7 @@ async function encode(
     detected: format === detected.format ? detected : { format, virtualSize },
     written: await layer.finish({ size: fileSize, metadata }),
     virtualSize,
-    diskSize,
+    diskSize: disk.length ?? diskSize,
     fileSize,
     contentDigest,
     encoder: encoderVersion,

@@ -59,14 +59,16 @@ export async function prepareResumption({
       states.push(state)
       if (states.length > mostStates) states.shift()
     },
-    keeperOf({ pin, length }, { isPlain, head }) {
+    keeperOf({ pin, length }, { isPlain, head, detected: { format } }) {
       if (pin === undefined || length === undefined) return undefined
       return {
         everyBytes: keeper.everyBytes,
         putPiece: (index, bytes) => keeper.putPiece(index, bytes),
         getPiece: (index) => keeper.getPiece(index),
         async save(pack) {
-          const before = isPlain ? stateBefore(pack.position) : undefined
+          // Of a disk that is read by its tables the position says nothing of the transfer.
+          const isInOrder = pack.encoder === undefined || format === 'raw' || format === 'iso'
+          const before = isPlain && isInOrder ? stateBefore(pack.position) : undefined
           const state = before ?? { bytes: 0, hashes: {} }
           const source = { offset: state.bytes, pin, length }
           await keeper.save({ source, checksums: state, head, pack })

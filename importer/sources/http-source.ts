@@ -1,5 +1,6 @@
 import { createConnections, type TlsTrust } from '../../core/connections.ts'
 import { CodedError } from '../../core/errors.ts'
+import type { ByteRange } from '../../core/registry.ts'
 import type { Proxies } from '../../core/proxies.ts'
 import { pause } from '../../core/retry.ts'
 import type { Bytes } from '../../core/streams.ts'
@@ -195,12 +196,25 @@ export async function openHttpSource(
     return stream
   }
 
+  const { range: open, takesRanges } = content
+  const mayRead = takesRanges && pin !== undefined && addresses.length === 1
+  async function* readRange(range: ByteRange): AsyncGenerator<Uint8Array, void> {
+    const segmentBytes = Math.min(lanes.segmentBytes, range.end - range.start)
+    try {
+      yield* readByLanes(range, { ...lanes, segmentBytes, open, retryDelaysMs, signal })
+    } catch (error) {
+      signal.throwIfAborted()
+      throw asFailure(error, label)
+    }
+  }
+
   return {
     label,
     length,
     pin,
     offset,
     body: body(),
+    readRange: mayRead ? readRange : undefined,
     [Symbol.asyncDispose]: () => connections[Symbol.asyncDispose](),
   }
 }

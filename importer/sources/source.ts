@@ -1,3 +1,4 @@
+import type { ByteRange } from '../../core/registry.ts'
 import type { Bytes } from '../../core/streams.ts'
 
 /** A place in a content that was read before. */
@@ -8,6 +9,9 @@ export interface SourcePlace {
   readonly pin: string
   readonly length: number
 }
+
+/** Reads any part of a content of known length. */
+export type ReadRange = (range: ByteRange) => Bytes
 
 /** Where an image comes from. Opened once; the caller disposes it, which closes the connection. */
 export interface Source extends AsyncDisposable {
@@ -24,4 +28,9 @@ export interface Source extends AsyncDisposable {
    * SOURCE_UNAVAILABLE, SOURCE_TRUNCATED or SOURCE_CHANGED.
    */
   readonly body: Bytes
+  /**
+   * Some bytes in order, as often as asked, of the content that `pin` names; several connections may
+   * be used. Missing where only all of it can be had. Throws as `body`.
+   */
+  readonly readRange?: ReadRange | undefined
 }

@@ -8,7 +8,7 @@ import { createSeededRandom } from '../e2e/seeded-random.ts'
 import { createTempFolder } from '../fixtures/temp-folder.ts'
 import { corpus } from './corpus.ts'
 import { mutated } from './mutations.ts'
-import { readImage, type Read } from './read-image.ts'
+import { readByTables, readImage, type Read } from './read-image.ts'
 import { isSameDisk, rawBy } from './stored-disk.ts'
 import { mib, openWorkshop } from './workshop.ts'
 
@@ -96,6 +96,14 @@ it(
       const found = await readOrKeep(65_536)
       const again = await readOrKeep(500 + Math.floor(random() * mib))
       if (!isSameRead(found, again)) await keep('another answer for other chunks')
+      if (!seed.name.endsWith('.ova')) {
+        const options = { maxVirtualSize, chunk: 1000 + Math.floor(random() * 100_000) }
+        const byTables = await readByTables(image, options).catch(async (error: unknown) => {
+          await keep(`by its tables: ${String(error)}`)
+          return undefined
+        })
+        if (byTables && !isSameRead(found, byTables)) await keep('another answer by its tables')
+      }
       if ('code' in found) continue
       counts.read++
       if (seed.name.endsWith('.ova')) continue

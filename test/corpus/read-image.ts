@@ -1,8 +1,9 @@
 import { CodedError } from '../../core/errors.ts'
 import type { HashPool } from '../../core/hash-pool.ts'
 import { createTail, observed, peek } from '../../core/streams.ts'
-import { checkEnd, detect, headBytes, tailBytes } from '../../converter/detect.ts'
+import { checkEnd, detect, headBytes, tailBytes, type Detected } from '../../converter/detect.ts'
 import { readDisk } from '../../converter/disk-reader.ts'
+import { mapRanged, type RangedFile } from '../../converter/ranged-disk.ts'
 import { withoutVhdFooter } from '../../converter/formats/vhd-fixed.ts'
 import { parseQcow2Header } from '../../converter/formats/qcow2-header.ts'
 import { checkQcow2Complete } from '../../converter/qcow2-check.ts'
@@ -76,16 +77,49 @@ async function read(
     disk ??= Buffer.alloc(reader.virtualSize)
     disk.set(bytes, guest)
   }
-  const isStoredAsIs =
-    format === 'qcow2' && detected.unclean === undefined && unpacked.length === undefined
-  if (isStoredAsIs) {
-    await checkQcow2Complete(parseQcow2Header(head), {
-      readAt: async (offset, length) => image.subarray(offset, offset + length),
-      fileSize: image.length,
-      signal,
-    })
-  }
+  if (unpacked.length === undefined) await checkAsStored(image, detected)
   return { format, disk: disk ?? Buffer.alloc(reader.virtualSize) }
+}
+
+/** What is demanded of a qcow2 that is stored as it came. */
+async function checkAsStored(image: Buffer, { format, unclean }: Detected): Promise<void> {
+  if (format !== 'qcow2' || unclean !== undefined) return
+  await checkQcow2Complete(parseQcow2Header(image.subarray(0, headBytes)), {
+    readAt: async (offset, length) => image.subarray(offset, offset + length),
+    fileSize: image.length,
+    signal: new AbortController().signal,
+  })
+}
+
+/**
+ * The same disk by its tables, as from a server with ranges; `undefined` for formats that have none,
+ * and for images that are better read in one pass.
+ */
+export async function readByTables(
+  image: Buffer,
+  { maxVirtualSize, chunk }: Pick<ReadOptions, 'maxVirtualSize' | 'chunk'>,
+): Promise<Read | undefined> {
+  const { signal } = new AbortController()
+  const head = image.subarray(0, headBytes)
+  try {
+    const detected = detect(head, { length: image.length })
+    const { format, virtualSize = 0 } = detected
+    if (format === 'raw' || format === 'iso') return undefined
+    if (virtualSize > maxVirtualSize) return { code: 'SIZE_EXCEEDED' }
+    const file: RangedFile = {
+      size: image.length,
+      read: ({ start, end }) => inChunks(image.subarray(start, end), chunk),
+    }
+    const ranged = await mapRanged(file, { format, head, maxVirtualSize, signal })
+    if (!ranged) return undefined
+    const disk = Buffer.alloc(ranged.virtualSize)
+    for await (const { guest, bytes } of ranged.extents(0)) disk.set(bytes, guest)
+    await checkAsStored(image, detected)
+    return { format, disk }
+  } catch (error) {
+    if (error instanceof CodedError && error.status < 500) return { code: error.code }
+    throw error
+  }
 }
 
 async function* inChunks(bytes: Buffer, size: number): AsyncGenerator<Uint8Array, void> {

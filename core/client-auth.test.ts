@@ -11,7 +11,7 @@ const tokenFor = (scopes: readonly string[]): string => `for-${scopes.join('+')}
 const basic = `Basic ${Buffer.from('alice:secret').toString('base64')}`
 
 interface Options {
-  readonly login?: Login
+  readonly login?: Login | (() => Login)
   /** What a request needs; `undefined`: nothing. */
   readonly wants: (request: IncomingMessage) => string | undefined
   /** What the token service answers; by default a token that names its scopes. */
@@ -46,7 +46,9 @@ async function setUp({ login, wants, token }: Options) {
   }
   const server = createServer((request, response) => void serve(request, response))
   const origin = `http://127.0.0.1:${await listenOnLoopback(server)}`
-  const client = createHttpClient(new URL(origin), { findLogin: () => Promise.resolve(login) })
+  const client = createHttpClient(new URL(origin), {
+    findLogin: async () => (typeof login === 'function' ? login() : login),
+  })
   return {
     client,
     seen,
@@ -88,6 +90,44 @@ test('a wrong login is no reason to ask for ever', async () => {
   expect(await refusalIn(get(setup.client, '/v2/'))).toBe('UNAUTHORIZED')
   expect(await refusalIn(get(setup.client, '/v2/'))).toBe('UNAUTHORIZED')
   expect(setup.seen).toEqual(['GET /v2/', 'GET /v2/', 'GET /v2/'])
+})
+
+test('a login that was replaced is shown in the place of the refused one', async () => {
+  const logins = ['one', 'two'].map((password) => ({ ...alice, password }))
+  const shown = ['one', 'two'].map(
+    (password) => `Basic ${Buffer.from(`alice:${password}`).toString('base64')}`,
+  )
+  let valid = 0
+  const login = (): Login => logins[valid] ?? alice
+  await using setup = await setUp({ login, wants: () => shown[valid] })
+  const both = (): Promise<number[]> =>
+    Promise.all([get(setup.client, '/v2/'), get(setup.client, '/v2/')])
+  expect(await both()).toEqual([200, 200])
+  valid = 1
+  expect(await both()).toEqual([200, 200])
+  const asked = setup.seen.length
+  expect(await both()).toEqual([200, 200])
+  expect(setup.seen.length).toBe(asked + 2)
+})
+
+test('every token is asked for with the login of that moment', async () => {
+  let password = 'one'
+  const seen: (string | undefined)[] = []
+  await using setup = await setUp({
+    login: () => ({ ...alice, password }),
+    wants: () => `Bearer ${password}`,
+    token: (_scopes, { headers }) => {
+      seen.push(headers.authorization)
+      return { token: password }
+    },
+  })
+  await get(setup.client, '/v2/a/manifests/1')
+  password = 'two'
+  await get(setup.client, '/v2/a/manifests/1')
+  expect(seen.map((one) => Buffer.from(one?.slice(6) ?? '', 'base64').toString())).toEqual([
+    'alice:one',
+    'alice:two',
+  ])
 })
 
 test('a token is asked for with the scope of the request, and used again', async () => {
@@ -236,9 +276,11 @@ test('a secret is not sent in the clear because a registry says so', async () =>
     fetchToken: () => Promise.reject(new Error('asked for a token')),
   })
   const asked = { method: 'GET', path: '/v2/' }
-  expect(auth.learn(asked, 'Bearer realm="http://registry.example/token"')).toBe(false)
-  expect(auth.learn(asked, 'Bearer realm="file:///token"')).toBe(false)
-  expect(auth.learn(asked, 'Bearer service="x"')).toBe(false)
+  expect(await auth.learn(asked, 'Bearer realm="http://registry.example/token"', undefined)).toBe(
+    false,
+  )
+  expect(await auth.learn(asked, 'Bearer realm="file:///token"', undefined)).toBe(false)
+  expect(await auth.learn(asked, 'Bearer service="x"', undefined)).toBe(false)
   expect(await auth.authorize(asked)).toBeUndefined()
-  expect(auth.learn(asked, 'Bearer realm="https://auth.example/token"')).toBe(true)
+  expect(await auth.learn(asked, 'Bearer realm="https://auth.example/token"', undefined)).toBe(true)
 })

@@ -20,10 +20,10 @@ export interface ClientAuth {
    */
   authorize(asked: Asked): Promise<string | undefined>
   /**
-   * Learns from a refusal (401) what the registry wants; false where sending the request again
-   * would not change the answer.
+   * Learns from the refusal (401) of a request with the `Authorization` that was `sent` what the
+   * registry wants; false where sending the request again would not change the answer.
    */
-  learn(asked: Asked, challenges: string): boolean
+  learn(asked: Asked, challenges: string, sent: string | undefined): Promise<boolean>
 }
 
 export interface TokenRequest {
@@ -35,7 +35,10 @@ export interface TokenRequest {
 
 export interface ClientAuthDeps {
   readonly base: URL
-  /** Asked once, when the registry first wants to know. */
+  /**
+   * Asked when the registry first wants to know, again for every token, and where the login is
+   * refused: it may have been replaced since.
+   */
   readonly findLogin: () => Promise<Login | undefined>
   /** Sends to the token service; resolves to status and body. */
   readonly fetchToken: (
@@ -82,6 +85,11 @@ export function createClientAuth({ base, findLogin, fetchToken }: ClientAuthDeps
     return login
   }
 
+  function loginNow(): Promise<Login | undefined> {
+    login = undefined
+    return ourLogin()
+  }
+
   async function basic(): Promise<string | undefined> {
     const found = await ourLogin()
     return found?.kind === 'password' ? basicOf(found) : undefined
@@ -104,7 +112,7 @@ export function createClientAuth({ base, findLogin, fetchToken }: ClientAuthDeps
   async function obtain(scopes: string[]): Promise<Token> {
     if (scheme?.kind !== 'bearer') throw new CodedError('UNKNOWN', 'no token service is known')
     const { realm, service } = scheme
-    const found = await ourLogin()
+    const found = await loginNow()
     const query = new URLSearchParams()
     if (service !== undefined) query.set('service', service)
     const wanted = scopes.filter((scope) => scope !== '')
@@ -139,7 +147,7 @@ export function createClientAuth({ base, findLogin, fetchToken }: ClientAuthDeps
       if (!scheme) return undefined
       return scheme.kind === 'basic' ? basic() : bearer(asked)
     },
-    learn(asked, header) {
+    async learn(asked, header, sent) {
       if (isImageApi(asked)) {
         const first = unasked
         unasked = false
@@ -149,9 +157,11 @@ export function createClientAuth({ base, findLogin, fetchToken }: ClientAuthDeps
       const wanted = found.find(({ scheme }) => scheme === 'bearer')
       const before = scheme
       if (!wanted) {
-        if (!found.some((one) => one.scheme === 'basic') || before?.kind === 'basic') return false
+        if (!found.some((one) => one.scheme === 'basic')) return false
         scheme = { kind: 'basic' }
-        return true
+        if (before?.kind !== 'basic') return true
+        await loginNow()
+        return (await basic()) !== sent
       }
       const realm = realmOf(wanted.parameters['realm'], base)
       if (!realm) return false

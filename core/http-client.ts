@@ -28,7 +28,7 @@ export interface HttpClient extends AsyncDisposable {
 
 /** Where connections may go and through what: to services for tokens and by redirects too. */
 export interface HttpClientOptions extends Pick<ConnectionOptions, 'tls' | 'policy' | 'proxies'> {
-  /** Who we are; asked once, when the registry first wants to know. Nobody unless given. */
+  /** Who we are; asked when the registry wants to know, again where it is refused. Nobody unless given. */
   readonly findLogin?: (() => Promise<Login | undefined>) | undefined
 }
 
@@ -91,15 +91,16 @@ export function createHttpClient(
   async function authorized(url: URL, asked: Asked): Promise<Dispatcher.ResponseData> {
     const { method, body } = asked
     const what = { method, path: url.pathname }
+    let authorization: string | undefined
     const attempt = async (): Promise<Dispatcher.ResponseData> => {
-      const authorization = await auth.authorize(what)
+      authorization = await auth.authorize(what)
       const headers = { ...asked.headers, ...(authorization ? { authorization } : {}) }
       return exchange(url, { ...asked, headers })
     }
     const response = await attempt()
     if (response.statusCode !== 401) return response
     const wanted = response.headers['www-authenticate']
-    const learnt = auth.learn(what, [wanted ?? []].flat().join(', '))
+    const learnt = await auth.learn(what, [wanted ?? []].flat().join(', '), authorization)
     if (!learnt || (body !== undefined && !(body instanceof Uint8Array))) return response
     await response.body.dump()
     return attempt()

@@ -66,17 +66,29 @@ export function createSpooledBlob(
       await endUpload(upload.at, digest, http, signal)
     }
 
-    for (;;) {
-      try {
-        return await attempt()
-      } catch (error) {
-        const mayPass = error instanceof CodedError && error.code === 'TARGET_UNAVAILABLE'
-        const delayMs = retryDelaysMs[failures++]
-        if (!mayPass || delayMs === undefined) throw error
-        await pause(delayMs, signal)
+    async function keepTrying(): Promise<void> {
+      for (;;) {
+        try {
+          return await attempt()
+        } catch (error) {
+          const delayMs = retryDelaysMs[failures++]
+          if (delayMs === undefined || !mayPass(error, upload !== undefined)) throw error
+          await pause(delayMs, signal)
+        }
       }
     }
+
+    await keepTrying().catch(async (error: unknown) => {
+      if (upload) await cancelUpload(upload.at, http)
+      throw error
+    })
   }
 
   return createScratchBlob(options, { hashPool, scratchFolder, send })
+}
+
+/** Who was let in and is no longer may only have a login that is replaced just now. */
+function mayPass(error: unknown, wasLetIn: boolean): boolean {
+  if (!(error instanceof CodedError)) return false
+  return error.code === 'TARGET_UNAVAILABLE' || (error.code === 'UNAUTHORIZED' && wasLetIn)
 }

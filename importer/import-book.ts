@@ -40,6 +40,7 @@ export function createImportBook(
   const imports = new Map<string, QueuedImport>()
   const lost = new Set<string>()
   const saving = createSerial()
+  deps.metrics.watch(() => [...imports.values()].map(({ tracker }) => tracker.record))
 
   function lookUp(id: string): QueuedImport {
     const found = imports.get(id)

@@ -49,7 +49,6 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     const { id, state } = stored.record
     book.add(stored, mayPull)
     if (isFinished(stored.record)) return
-    deps.metrics.queued()
     if (state === 'paused') held.add(id)
     else waiting.push(id)
   }
@@ -158,7 +157,6 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     requirePlace()
     if (state !== 'paused') {
       await assertTagFree(deps.registry.repository(stored.request.name), stored.request)
-      deps.metrics.queued()
     }
     const record = await keep(id, runAgain(tracker.record))
     held.delete(id)

@@ -95,7 +95,10 @@ describe('/metrics', () => {
     const lines = (await response.text()).split('\n')
     expect(lines).toContain('dvcr_imports_total{state="succeeded",code=""} 1')
     expect(lines).toContain('dvcr_imports_total{state="failed",code="SOURCE_NOT_FOUND"} 1')
-    expect(lines).toContain('dvcr_imports_unfinished 0')
+    for (const state of ['queued', 'running', 'paused']) {
+      expect(lines).toContain(`dvcr_imports_active{state="${state}"} 0`)
+    }
+    expect(lines).toContain('dvcr_import_duration_seconds_count{state="succeeded"} 1')
     expect(lines).toContain('dvcr_import_source_bytes_total 1048576')
     expect(lines).toContainEqual(expect.stringMatching(/^process_resident_memory_bytes \d+/))
   })

@@ -111,6 +111,13 @@ export function createProgram(context: CommandContext): Command {
       (await import('./import-command.ts')).importCommand({ source, image, flags }, context),
     )
 
+  program
+    .command('importer')
+    .description(
+      'Import one image into a registry elsewhere, as a pod: its settings are DVCR_IMPORTER_… in the environment (docs/settings.md)',
+    )
+    .action(async () => (await import('./importer-command.ts')).importerCommand(context))
+
   const importsModule = async () => import('./imports-command.ts')
   const imports = program
     .command('imports')

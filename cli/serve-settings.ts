@@ -1,21 +1,9 @@
 import { z } from 'zod'
-import { toCodedError } from '../core/errors.ts'
-import { parseAddressPolicy } from '../importer/sources/address-policy.ts'
-import { defaultRetrySeconds } from '../importer/sources/patience.ts'
 import { redirectModes } from '../registry/redirect.ts'
-import { parseSize } from '../core/sizes.ts'
 import { mirrorsSettings } from '../registry/mirror/settings.ts'
 import { webhooksSettings } from '../registry/notifications/settings.ts'
 import { immutableRule, retentionRule } from '../registry/retention.ts'
-
-const size = z.string().transform((text, context) => {
-  try {
-    return parseSize(text)
-  } catch {
-    context.addIssue({ code: 'custom', message: `not a size: ${text}; write 16Ti or 4096` })
-    return z.NEVER
-  }
-})
+import { sharedSettings, size } from './shared-settings.ts'
 
 /** No prefix twice: the account of a rule goes by it. */
 const quotasSettings = z
@@ -70,43 +58,8 @@ export const serveSettings = z.strictObject({
     .boolean()
     .default(false)
     .describe('Serve other machines without authentication: anyone who reaches it may do anything'),
-  logLevel: z
-    .enum(['error', 'warn', 'info', 'debug'])
-    .default('info')
-    .describe('Least level to log: error, warn, info or debug'),
   maxImports: z.int().min(1).max(64).default(2).describe('Imports that run at a time'),
-  importPolicy: z
-    .string()
-    .superRefine((text, context) => {
-      try {
-        parseAddressPolicy(text)
-      } catch (error) {
-        context.addIssue({ code: 'custom', message: toCodedError(error).message })
-      }
-    })
-    .optional()
-    .describe(
-      'Where imports connect to: open or restricted (public addresses only), with rules: restricted,+10.1.0.0/16,-*.example; by default open where only this machine is served',
-    ),
-  importFloorSpeed: size
-    .prefault('1Ki')
-    .describe(
-      'Bytes per second that a source must give on average over importIdleSeconds of waiting, else the connection counts as broken; 0: any',
-    ),
-  importIdleSeconds: z
-    .number()
-    .min(1)
-    .max(3600)
-    .default(60)
-    .describe('Seconds without a byte or an answer after which a connection to a source is broken'),
-  importRetrySeconds: z
-    .number()
-    .min(0)
-    .max(86_400)
-    .default(defaultRetrySeconds)
-    .describe('Seconds to wait in all for a source that fails, until bytes come again'),
-  maxVirtualSize: size.prefault('16Ti').describe('Largest disk to import'),
-  scratch: z.string().min(1).default('/tmp').describe('Folder for temporary files'),
+  ...sharedSettings,
   tlsCert: z.string().min(1).optional().describe('PEM file: certificate to serve HTTPS with'),
   tlsKey: z.string().min(1).optional().describe('PEM file: key of the certificate'),
   tlsClientCa: z

@@ -52,7 +52,9 @@ async function readCredentials(
       ? env['DVCR_SOURCE_TOKEN'] || undefined
       : await readLine('--token-file', tokenFile)
   const headers =
-    headersFile === undefined ? undefined : parseHeaders(await read('--headers-file', headersFile))
+    headersFile === undefined
+      ? undefined
+      : parseHeaders(await read('--headers-file', headersFile), '--headers-file')
   const given = Object.entries({ user, password, token, headers })
   const known = given.filter(([, value]) => value !== undefined && value !== '')
   return known.length === 0 ? undefined : Object.fromEntries(known)
@@ -80,8 +82,11 @@ async function dockerLogin(
     : { user: login.user, password: login.password }
 }
 
-/** One `Name: value` per line; empty lines and those with `#` in front are left out. */
-function parseHeaders(text: string): Record<string, string> {
+/**
+ * One `Name: value` per line; empty lines and those with `#` in front are left out. Throws
+ * SETTING_INVALID naming `what`.
+ */
+export function parseHeaders(text: string, what: string): Record<string, string> {
   const lines = text.split(/\r?\n/).filter((line) => line !== '' && !line.startsWith('#'))
   return Object.fromEntries(
     lines.map((line, index) => {
@@ -89,7 +94,7 @@ function parseHeaders(text: string): Record<string, string> {
       if (colon > 0) return [line.slice(0, colon), line.slice(colon + 1).trim()]
       throw new CodedError(
         'SETTING_INVALID',
-        `--headers-file: expected Name: value, header ${index + 1} is not`,
+        `${what}: expected Name: value, header ${index + 1} is not`,
       )
     }),
   )

@@ -7,7 +7,7 @@ export interface SettingFacts {
   readonly key: string
   /** `--kebab-case` */
   readonly flag: string
-  /** `DVCR_SNAKE_CASE` */
+  /** `DVCR_SNAKE_CASE`, or with another prefix. */
   readonly env: string
   /** `structure`: a list or mapping, which only the file can hold: it has no flag. */
   readonly type: 'string' | 'boolean' | 'number' | 'structure'
@@ -23,6 +23,12 @@ export interface SettingSources {
   readonly flags: Readonly<Record<string, unknown>>
 }
 
+/** Settings that only the environment has, under a prefix of their own. */
+export interface EnvironmentSource {
+  readonly env: SettingSources['env']
+  readonly prefix: string
+}
+
 const property = z.looseObject({
   type: z
     .enum(['string', 'boolean', 'integer', 'number', 'array', 'object'])
@@ -35,8 +41,8 @@ const property = z.looseObject({
   description: z.string().default(''),
 })
 
-/** What the schema says of each of its settings, in its order. */
-export function describeSettings(schema: z.ZodObject): SettingFacts[] {
+/** What the schema says of each of its settings, in its order; `prefix` is that of `env`. */
+export function describeSettings(schema: z.ZodObject, prefix = 'DVCR_'): SettingFacts[] {
   const { properties = {} } = z.toJSONSchema(schema, { io: 'input' })
   return Object.entries(properties).map(([key, value]) => {
     const { type, default: byDefault, description } = property.parse(value)
@@ -44,7 +50,7 @@ export function describeSettings(schema: z.ZodObject): SettingFacts[] {
     return {
       key,
       flag: `--${kebab}`,
-      env: `DVCR_${kebab.replaceAll('-', '_').toUpperCase()}`,
+      env: `${prefix}${kebab.replaceAll('-', '_').toUpperCase()}`,
       type,
       defaultValue: byDefault === undefined ? '' : JSON.stringify(byDefault).replace(/^"|"$/g, ''),
       description,
@@ -62,22 +68,53 @@ export async function loadSettings<Schema extends z.ZodObject>(
 ): Promise<z.output<Schema>> {
   const facts = describeSettings(schema)
   const merged: Record<string, unknown> = file === undefined ? {} : await readSettings(file)
+  Object.assign(merged, environmentOf(facts, env))
   for (const setting of facts) {
-    if (setting.type === 'structure') continue
-    const fromEnv = env[setting.env]
-    if (fromEnv !== undefined && fromEnv !== '') merged[setting.key] = typed(setting, fromEnv)
-    const flag = flags[setting.key]
+    const flag = setting.type === 'structure' ? undefined : flags[setting.key]
     if (flag !== undefined)
       merged[setting.key] = typeof flag === 'string' ? typed(setting, flag) : flag
   }
-  const result = schema.safeParse(merged)
+  return judge(schema, merged, (path) => {
+    const setting = facts.find(({ key }) => key === path[0])
+    if (setting?.type === 'structure') return path.join('.')
+    return setting && `${setting.key} (${setting.flag}, ${setting.env})`
+  })
+}
+
+/** The settings of one part: defaults < environment. Throws SETTING_INVALID naming the variable. */
+export function readEnvironment<Schema extends z.ZodObject>(
+  schema: Schema,
+  { env, prefix }: EnvironmentSource,
+): z.output<Schema> {
+  const facts = describeSettings(schema, prefix)
+  return judge(schema, environmentOf(facts, env), ([key]) => {
+    return facts.find((setting) => setting.key === key)?.env
+  })
+}
+
+function environmentOf(
+  facts: readonly SettingFacts[],
+  env: SettingSources['env'],
+): Record<string, unknown> {
+  const known = facts.flatMap((setting) => {
+    const text = setting.type === 'structure' ? undefined : env[setting.env]
+    return text === undefined || text === '' ? [] : [[setting.key, typed(setting, text)]]
+  })
+  return Object.fromEntries(known)
+}
+
+/** `nameOf`: how people write the setting at that path. */
+function judge<Schema extends z.ZodObject>(
+  schema: Schema,
+  values: Readonly<Record<string, unknown>>,
+  nameOf: (path: readonly string[]) => string | undefined,
+): z.output<Schema> {
+  const result = schema.safeParse(values)
   if (result.success) return result.data
   const reasons = result.error.issues.map(({ path, message, ...issue }) => {
-    const key = String(path[0] ?? '')
-    const setting = facts.find((candidate) => candidate.key === key)
-    if (!setting) return 'keys' in issue ? `unknown setting ${issue.keys.join(', ')}` : message
-    if (setting.type === 'structure') return `${path.map(String).join('.')}: ${message}`
-    return `${key} (${setting.flag}, ${setting.env}): ${message}`
+    const name = nameOf(path.map(String))
+    if (name !== undefined) return `${name}: ${message}`
+    return 'keys' in issue ? `unknown setting ${issue.keys.join(', ')}` : message
   })
   throw new CodedError('SETTING_INVALID', `settings refused: ${reasons.join('; ')}`)
 }

@@ -40,11 +40,8 @@ const helperAnswer = z.looseObject({ Username: z.string(), Secret: z.string() })
 /** What helpers store in place of a name beside an identity token. */
 const tokenUser = '<token>'
 
-/** `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`. */
-export function openDockerConfig(env: Readonly<Record<string, string | undefined>>): DockerConfig {
-  const folder = env['DOCKER_CONFIG'] || join(env['HOME'] || homedir(), '.docker')
-  const path = join(folder, 'config.json')
-
+/** At `path`: unless given `$DOCKER_CONFIG/config.json`, else `~/.docker/config.json`. */
+export function openDockerConfig(env: Env, path = usualPath(env)): DockerConfig {
   async function read(): Promise<File> {
     const bytes = await readFile(path, 'utf8').catch((error: unknown) => {
       if (hasErrno(error, 'ENOENT')) return '{}'
@@ -105,6 +102,10 @@ export function openDockerConfig(env: Readonly<Record<string, string | undefined
       return had || known
     },
   }
+}
+
+function usualPath(env: Env): string {
+  return join(env['DOCKER_CONFIG'] || join(env['HOME'] || homedir(), '.docker'), 'config.json')
 }
 
 /** Old entries are written as URLs: `https://host/v1/`. */

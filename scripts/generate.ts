@@ -2,6 +2,7 @@ import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Command } from 'commander'
 import { createProgram } from '../cli/program.ts'
+import { importerPrefix, importerSettings } from '../cli/importer-settings.ts'
 import { serveSettings } from '../cli/serve-settings.ts'
 import { describeSettings } from '../core/config.ts'
 import { errorCodes } from '../core/error-codes.ts'
@@ -44,16 +45,34 @@ function settingsPage(): string {
       description,
     ],
   )
-  return `# Settings of \`dvcr serve\`
+  const importerRows = describeSettings(importerSettings, importerPrefix).map(
+    ({ env, defaultValue, description }) => [
+      `\`${env}\``,
+      defaultValue === '' ? '' : `\`${defaultValue}\``,
+      description,
+    ],
+  )
+  return `# Settings
 
 ${made}
+
+## dvcr serve
 
 A setting is taken from its flag, else from the environment, else from the YAML file (\`--config\` or
 \`DVCR_CONFIG\`), else it has its default. An unknown key in the file is an error.
 
 ${table(['key in the file', 'flag', 'environment', 'default', 'what it is'], rows)}
 
-The other commands take \`--server\` (\`DVCR_SERVER\`, default \`http://127.0.0.1:5000\`) and keep their
+## dvcr importer
+
+Only from the environment; secrets only from files ([in a pod](operations.md#import-in-a-pod)). \`SOURCE\`, \`TARGET\`
+and \`IMAGE\` must be given. \`http_proxy\`, \`https_proxy\` and \`no_proxy\` count for the source.
+
+${table(['environment', 'default', 'what it is'], importerRows)}
+
+## Other commands
+
+They take \`--server\` (\`DVCR_SERVER\`, default \`http://127.0.0.1:5000\`) and keep their
 temporary files in \`DVCR_SCRATCH\`, else in the system's folder for them.
 `
 }

@@ -33,9 +33,12 @@ export interface RunningCommand {
 /** Starts `dvcr`; `input` is given to it and its standard input then kept open. */
 export function startCommand(
   args: readonly string[],
-  { input }: { readonly input?: Uint8Array } = {},
+  {
+    input,
+    env = {},
+  }: { readonly input?: Uint8Array; readonly env?: Readonly<Record<string, string>> } = {},
 ): RunningCommand {
-  const child = execa(dvcrProgram, args, { reject: false, cleanup: true, stdin: 'pipe' })
+  const child = execa(dvcrProgram, args, { reject: false, cleanup: true, stdin: 'pipe', env })
   if (input) child.stdin.write(input)
   // Writing to a command that was killed fails; what is tested is what it leaves.
   child.stdin.on('error', () => {})

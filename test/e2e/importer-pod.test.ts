@@ -3,11 +3,12 @@ import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hash } from '@node-rs/bcrypt'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { passwords } from '../fixtures/access-server.ts'
+import { passwords, robotToken } from '../fixtures/access-server.ts'
 import { bootSectorDisk } from '../fixtures/boot-sector.ts'
 import { createAuthority } from '../fixtures/certificates.ts'
 import { freePort } from '../fixtures/ports.ts'
 import { startWebServer, type WebServer } from '../fixtures/web-server.ts'
+import { startAuthServer } from './auth-setup.ts'
 import { startGatedSource } from './gated-source.ts'
 import { startPodSetup, type PodSetup } from './importer-setup.ts'
 
@@ -22,7 +23,8 @@ beforeAll(async () => {
   web = owned.use(
     await startWebServer(({ url, headers }, response) => {
       const isKnown = url !== '/private.raw' || headers['x-key'] === 'very-secret'
-      if (isKnown) response.writeHead(200, { 'content-length': disk.length }).end(disk)
+      if (url === '/SHA256SUMS') response.end(`${sha256}  disk.raw\n`)
+      else if (isKnown) response.writeHead(200, { 'content-length': disk.length }).end(disk)
       else response.writeHead(401).end()
     }),
   )
@@ -74,6 +76,45 @@ describe('dvcr importer', () => {
       IMAGE: 'team-a/private:1',
     })
     expect([exitCode, message['source-image-format']]).toEqual([0, 'raw'])
+  })
+
+  it('goes to a mirror, and takes the checksum from a list', async () => {
+    const nobody = `http://127.0.0.1:${await freePort()}/disk.raw`
+    const { exitCode, message } = await setup.run({
+      SOURCE: nobody,
+      MIRRORS: `${nobody} ${web.origin}/disk.raw`,
+      CHECKSUMS_URL: `${web.origin}/SHA256SUMS`,
+      IMAGE: 'team-a/mirrored:1',
+    })
+    expect([exitCode, message['source-image-size']]).toEqual([0, disk.length])
+  })
+
+  it('imports from a registry with the login that docker keeps for it', async () => {
+    await using registry = await startAuthServer()
+    const auth = Buffer.from(`ci:${robotToken}`).toString('base64')
+    const login = await mount('robot', {
+      'config.json': JSON.stringify({ auths: { [registry.host]: { auth } } }),
+    })
+    const first = await setup.run({
+      SOURCE: web.origin,
+      IMAGE: 'any/where:1',
+      TARGET: registry.url,
+      TARGET_CREDENTIALS: login,
+    })
+    expect(first.exitCode).toBe(0)
+    const source = { SOURCE: `docker://${registry.host}/any/where:1`, IMAGE: 'team-a/copied:1' }
+    const refused = await setup.run(source)
+    expect([refused.exitCode, refused.message['error-code']]).toEqual([1, 'SOURCE_DENIED'])
+    const { exitCode, message } = await setup.run({ ...source, SOURCE_CREDENTIALS: login })
+    expect([exitCode, message['layer-digest']]).toEqual([0, first.message['layer-digest']])
+  })
+
+  it('does not start where its metrics cannot be seen', async () => {
+    const listen = new URL(setup.server.url).host
+    const image = { SOURCE: web.origin, IMAGE: 'team-a/taken:1' }
+    const { exitCode, message } = await setup.run({ ...image, LISTEN: listen })
+    expect([exitCode, message['error-code']]).toEqual([2, 'SETTING_INVALID'])
+    expect(message['error-message']).toContain(`cannot listen on http://${listen}: `)
   })
 
   it.each([

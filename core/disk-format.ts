@@ -2,4 +2,5 @@
 export type DiskFormat = 'raw' | 'iso' | 'qcow2' | 'vmdk' | 'vdi' | 'vhd' | 'vhdx'
 
 /** Wrappings around an image, found by magic, never by name. */
-export type Compression = 'gzip' | 'xz' | 'zstd' | 'bzip2' | 'lz4'
+export const compressions = ['gzip', 'xz', 'zstd', 'bzip2', 'lz4'] as const
+export type Compression = (typeof compressions)[number]

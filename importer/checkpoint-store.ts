@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { compressions } from '../core/disk-format.ts'
 import { CodedError } from '../core/errors.ts'
 import type { Log } from '../core/log.ts'
 import type { ObjectStore } from '../core/object-store.ts'
@@ -29,6 +30,9 @@ const headerSchema = z.object({
     bytes,
     hashes: z.object({ md5: state, sha1: state, sha256: state, sha512: state }),
   }),
+  decoding: z
+    .object({ compression: z.enum(compressions), compressed: bytes, decoded: bytes })
+    .optional(),
   position: bytes,
   layer: z.object({
     blob: z.string().optional(),
@@ -76,17 +80,17 @@ export function keepCheckpoints(
   async function read(object: Uint8Array): Promise<ImportCheckpoint> {
     const end = object.indexOf(10)
     const header = headerSchema.parse(JSON.parse(Buffer.from(object.subarray(0, end)).toString()))
-    const { source, checksums, position, layer, version, headBytes } = header
+    const { source, checksums, decoding, position, layer, version, headBytes } = header
     const rest = object.subarray(end + 1)
     const records = header.records && (await readRecords(header.records))
     pieces = header.records?.pieces ?? 0
     recordBytes = header.records?.bytes ?? 0
     const encoder = records && { records, staged: rest.subarray(headBytes) }
     const pack = { position, layer, version, encoder }
-    return { source, checksums, head: rest.subarray(0, headBytes), pack }
+    return { source, checksums, decoding, head: rest.subarray(0, headBytes), pack }
   }
 
-  async function write({ source, checksums, head, pack }: ImportCheckpoint): Promise<void> {
+  async function write({ head, pack, ...place }: ImportCheckpoint): Promise<void> {
     const { encoder, ...rest } = pack
     if (encoder && encoder.records.length > 0) {
       await objects.put(recordsKey(pieces), encoder.records, 'always')
@@ -94,7 +98,7 @@ export function keepCheckpoints(
       recordBytes += encoder.records.length
     }
     const records = encoder && { pieces, bytes: recordBytes }
-    const header: Header = { ...rest, source, checksums, headBytes: head.length, records }
+    const header: Header = { ...rest, ...place, headBytes: head.length, records }
     const line = Buffer.from(`${JSON.stringify(header)}\n`)
     const staged = encoder?.staged ?? new Uint8Array()
     await objects.put(key, Buffer.concat([line, head, staged]), 'always')

@@ -22,6 +22,7 @@ test('an import that takes the process down goes on while it comes further', asy
   const reach = (position: number): Promise<void> =>
     keeper.save({
       source: { offset: 0, pin: '"a"', length: 1000 },
+      decoding: undefined,
       checksums: { bytes: 0, hashes: {} },
       head: Buffer.from('head'),
       pack: { position, layer: {}, encoder: undefined, version: 'v' },

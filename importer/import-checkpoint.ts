@@ -1,4 +1,5 @@
 import type { ChecksumState } from './checksums.ts'
+import type { DecodingPlace } from './decoders/decompress.ts'
 import type { PieceStore } from './layer-pieces.ts'
 import type { PackState } from './pack.ts'
 import type { SourcePlace } from './sources/source.ts'
@@ -7,6 +8,8 @@ import type { SourcePlace } from './sources/source.ts'
 export interface ImportCheckpoint {
   /** Where the transfer goes on; 0 where the bytes before are needed to decode what follows. */
   readonly source: SourcePlace
+  /** Where decoding goes on, at that place or behind it; `undefined` where it begins anew or nothing is decoded. */
+  readonly decoding: DecodingPlace | undefined
   /** Of the bytes before that place. */
   readonly checksums: ChecksumState
   /** The first bytes of the disk, which tell what it is. */

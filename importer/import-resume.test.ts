@@ -1,6 +1,7 @@
+import { execFileSync } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { readFile, writeFile } from 'node:fs/promises'
-import { gzipSync } from 'node:zlib'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { qemuImg, scratchFolder } from '../converter/qemu-oracle.ts'
 import { keptBytes, serveDripping, type Served } from '../test/fixtures/dripping-source.ts'
@@ -25,6 +26,19 @@ const sums = (bytes: Uint8Array): NewImport['checksums'] =>
       createHash(algorithm).update(bytes).digest('hex'),
     ]),
   )
+
+/** Streams one after another, each of 3 MiB of the disk. */
+function inStreams(raw: Uint8Array, pack: (bytes: Uint8Array) => Uint8Array): Buffer {
+  const streams: Uint8Array[] = []
+  for (let at = 0; at < raw.length; at += 3 * MiB)
+    streams.push(pack(raw.subarray(at, at + 3 * MiB)))
+  return Buffer.concat(streams)
+}
+
+const piped =
+  (command: string, ...args: string[]) =>
+  (input: Uint8Array): Buffer =>
+    execFileSync(command, [...args, '-c'], { input, maxBuffer: 64 * MiB })
 
 async function imageOf(raw: Uint8Array, format: string): Promise<Buffer> {
   await using folder = await scratchFolder()
@@ -100,6 +114,38 @@ describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
     const image = await importTwice(served, { checksums: sums(disk) })
     expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
     expect(served.starts[1]).toBeGreaterThanOrEqual(16 * MiB)
+  })
+
+  test.each([
+    { what: 'zstd frames', pack: (bytes: Uint8Array) => zstdCompressSync(bytes) },
+    { what: 'xz streams', pack: piped('xz', '-0') },
+    { what: 'lz4 frames', pack: piped('lz4', '-1', '-q') },
+  ])('a disk of several $what, from where one begins', async ({ pack }) => {
+    const packed = inStreams(disk, pack)
+    const served = await serveDripping(setup, packed)
+    const image = await importTwice(served, {})
+    const whole = await importOnce(disk, {})
+    expect(image?.layerDigest).toBe(whole?.layerDigest)
+    expect(image?.contentDigest).toBe(whole?.contentDigest)
+    expect(image?.sourceBytes).toBe(packed.length)
+    expect(served.starts[1]).toBeGreaterThan(2 * MiB)
+  })
+
+  test('a disk of several zstd frames with every checksum', async () => {
+    const raw = randomBytes(disk.length)
+    const packed = inStreams(raw, (bytes) => zstdCompressSync(bytes))
+    const served = await serveDripping(setup, packed)
+    const image = await importTwice(served, { checksums: sums(packed) })
+    expect(image?.layerDigest).toBe((await importOnce(raw, {}))?.layerDigest)
+    expect(served.starts[1]).toBeGreaterThanOrEqual(16 * MiB)
+  })
+
+  test('a server without ranges is read up to where a frame begins', async () => {
+    const packed = inStreams(disk, (bytes) => zstdCompressSync(bytes))
+    const served = await serveDripping(setup, packed, { ranges: false })
+    const image = await importTwice(served, { checksums: sums(packed) })
+    expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
+    expect(served.starts).toEqual([0, 0])
   })
 
   test('a compressed disk is decoded again, and what was written is kept', async () => {

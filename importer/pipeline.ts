@@ -38,8 +38,7 @@ export async function importImage(
   const resumption = await prepareResumption(request)
   await using source = await request.openSource(signal, resumption.place)
   const past = await resumption.pastOf(source)
-  const { onChecksums } = resumption
-  await using disk = await openDisk(source, request, past, { ...deps, progress, onChecksums })
+  await using disk = await openDisk(source, request, past, { ...deps, ...resumption, progress })
 
   const { detected } = disk
   report({ type: 'detected', format: detected.format, virtualSize: detected.virtualSize })

@@ -1,6 +1,7 @@
 import { tailBytes } from '../converter/detect.ts'
 import { encoderVersion } from '../converter/qcow2-encoder.ts'
 import { canResume, checksumStart, type ChecksumState } from './checksums.ts'
+import type { Boundary, OnBoundary } from './decoders/boundary.ts'
 import type { ImportCheckpoint } from './import-checkpoint.ts'
 import type { ImportRequest } from './import-request.ts'
 import type { OpenedDisk } from './open-disk.ts'
@@ -15,12 +16,18 @@ export interface Resumption {
   pastOf(source: Source): Promise<ImportCheckpoint | undefined>
   /** For `verified`; `undefined` where nothing is kept. */
   readonly onChecksums: ((state: ChecksumState) => void) | undefined
+  /** For `decompress`; the same. */
+  readonly onBoundary: OnBoundary | undefined
   /** `undefined` where nothing is kept, or the source does not say what pins its content. */
   keeperOf(source: Source, disk: OpenedDisk): PackKeeper | undefined
 }
 
 /** The places of checking that lie behind what is packed; packing is never further behind. */
 const mostStates = 16
+/** The same for boundaries, which are a mebibyte apart. */
+const mostBoundaries = 256
+
+const nothingChecked: ChecksumState = { bytes: 0, hashes: {} }
 
 export async function prepareResumption({
   keeper,
@@ -31,6 +38,7 @@ export async function prepareResumption({
       place: undefined,
       pastOf: async () => undefined,
       onChecksums: undefined,
+      onBoundary: undefined,
       keeperOf: () => undefined,
     }
   }
@@ -38,11 +46,26 @@ export async function prepareResumption({
   const isUsable = kept?.pack.version === encoderVersion && canResume(kept.checksums, checksums)
   const past = isUsable ? kept : undefined
   const states: ChecksumState[] = []
+  /** Each with where checking can go on before it. */
+  const boundaries: (Boundary & { readonly checksums: ChecksumState })[] = []
 
-  /** The last place, at least `tailBytes` before `position`, from which checking can go on. */
-  const stateBefore = (position: number): ChecksumState | undefined =>
-    checksumStart(checksums, Math.max(0, position - tailBytes)) ??
-    states.findLast(({ bytes }) => bytes <= position - tailBytes)
+  /** The last place up to `offset` from which checking can go on. */
+  const stateUpTo = (offset: number): ChecksumState =>
+    checksumStart(checksums, Math.max(0, offset)) ??
+    states.findLast(({ bytes }) => bytes <= offset) ??
+    nothingChecked
+
+  /** The last place from which all of the disk behind its first `position` bytes can be had. */
+  function placeUpTo(
+    position: number,
+    wrapping: OpenedDisk['wrapping'],
+  ): Pick<ImportCheckpoint, 'checksums' | 'decoding'> {
+    if (wrapping === 'none') return { checksums: stateUpTo(position), decoding: undefined }
+    const boundary = boundaries.findLast(({ decoded }) => decoded <= position)
+    if (!wrapping || !boundary) return { checksums: nothingChecked, decoding: undefined }
+    const { checksums: state, ...place } = boundary
+    return { checksums: state, decoding: { ...place, compression: wrapping } }
+  }
 
   return {
     place: past?.source,
@@ -53,13 +76,21 @@ export async function prepareResumption({
         return undefined
       }
       if (past.checksums.bytes > 0) states.push(past.checksums)
+      if (past.decoding) {
+        const { compressed, decoded } = past.decoding
+        boundaries.push({ compressed, decoded, checksums: past.checksums })
+      }
       return past
     },
     onChecksums(state) {
       states.push(state)
       if (states.length > mostStates) states.shift()
     },
-    keeperOf({ pin, length }, { isPlain, head, detected: { format } }) {
+    onBoundary({ compressed, decoded }) {
+      boundaries.push({ compressed, decoded, checksums: stateUpTo(compressed) })
+      if (boundaries.length > mostBoundaries) boundaries.shift()
+    },
+    keeperOf({ pin, length }, { wrapping, head, detected: { format } }) {
       if (pin === undefined || length === undefined) return undefined
       return {
         everyBytes: keeper.everyBytes,
@@ -68,10 +99,10 @@ export async function prepareResumption({
         async save(pack) {
           // Of a disk that is read by its tables the position says nothing of the transfer.
           const isInOrder = pack.encoder === undefined || format === 'raw' || format === 'iso'
-          const before = isPlain && isInOrder ? stateBefore(pack.position) : undefined
-          const state = before ?? { bytes: 0, hashes: {} }
-          const source = { offset: state.bytes, pin, length }
-          await keeper.save({ source, checksums: state, head, pack })
+          const position = isInOrder ? pack.position : 0
+          const place = placeUpTo(position - tailBytes, wrapping)
+          const source = { offset: place.checksums.bytes, pin, length }
+          await keeper.save({ ...place, source, head, pack })
         },
       }
     },

@@ -1,6 +1,7 @@
 import type { Compression } from '../../core/disk-format.ts'
 import { CodedError } from '../../core/errors.ts'
 import type { Bytes } from '../../core/streams.ts'
+import type { Boundary } from './boundary.ts'
 
 /** What decoding one file may take and give. */
 export interface DecodeBudget {
@@ -28,7 +29,7 @@ export function budgetFor(maxVirtualSize: number): DecodeBudget {
 }
 
 /**
- * What `decode` makes of `body`, within the budget. Throws SIZE_EXCEEDED where it is too much, or
+ * What `decode` makes of `body`, which begins at `from`, within the budget. Throws SIZE_EXCEEDED where it is too much, or
  * takes the decoder too long, COMPRESSION_INVALID for a long run of data that holds nothing: so an
  * endless source ends, and the work is bounded by what comes out of it.
  */
@@ -37,10 +38,11 @@ export async function* withinBudget(
   compression: Compression,
   decode: (body: Bytes) => Bytes,
   budget: DecodeBudget,
+  from: Boundary = { compressed: 0, decoded: 0 },
 ): AsyncGenerator<Uint8Array, void> {
   const { mostBytes, mostIdleBytes, graceMs, leastBytesPerSecond } = budget
-  let taken = 0
-  let given = 0
+  let taken = from.compressed
+  let given = from.decoded
   let decodingMs = 0
   let countedUntil = performance.now()
   let isReading = false

@@ -4,6 +4,11 @@ export interface DecodeStep {
   readonly produced: number
   /** All is decoded and the input was proven to end here. */
   readonly ended: boolean
+  /**
+   * So many of the bytes consumed last begin a stream that needs nothing of what came before, which
+   * is proven and given out. `undefined` where none begins.
+   */
+  readonly begun?: number | undefined
 }
 
 /** One compressed file being decoded; disposing it frees what it holds. */

@@ -2,6 +2,7 @@ import { availableParallelism } from 'node:os'
 import type { Compression } from '../../core/disk-format.ts'
 import { CodedError } from '../../core/errors.ts'
 import { peek, type Bytes } from '../../core/streams.ts'
+import type { Boundary, OnBoundary } from './boundary.ts'
 import { budgetFor, withinBudget } from './decode-budget.ts'
 import { decodeNatively } from './native-stage.ts'
 import { decodeGzip } from './zlib-stage.ts'
@@ -31,15 +32,25 @@ export function detectCompression(head: Uint8Array): Compression | undefined {
   return undefined
 }
 
+export interface DecompressOptions {
+  readonly maxVirtualSize: number
+  readonly onBoundary?: OnBoundary | undefined
+}
+
+/** Where decoding goes on. */
+export interface DecodingPlace extends Boundary {
+  readonly compression: Compression
+}
+
 /**
  * Unwraps `body`, at most two layers deep; `wrappings` from the outside in. Multi-member gzip,
  * multi-stream xz and bzip2, and multi-frame zstd and lz4 are one stream; zeros may follow the end. Throws COMPRESSION_INVALID for damaged,
  * truncated or other trailing bytes, FORMAT_UNSUPPORTED for a third layer, and what `withinBudget` throws for a disk
- * of at most `maxVirtualSize` bytes.
+ * of at most `maxVirtualSize` bytes. `onBoundary` is told those of the outermost layer.
  */
 export async function decompress(
   body: Bytes,
-  { maxVirtualSize }: { readonly maxVirtualSize: number },
+  { maxVirtualSize, onBoundary }: DecompressOptions,
 ): Promise<{
   readonly body: AsyncGenerator<Uint8Array, void>
   readonly wrappings: readonly Compression[]
@@ -58,21 +69,41 @@ export async function decompress(
         `compressed more than ${deepest} times (${[...wrappings, compression].join(', ')}); unpack it first`,
       )
     }
+    const decode = decoderOf(compression, wrappings.length === 0 ? onBoundary : undefined)
     wrappings.push(compression)
-    current = withinBudget(rest, compression, decoderOf(compression), budget)
+    current = withinBudget(rest, compression, decode, budget)
   }
 }
 
-function decoderOf(compression: Compression): (body: Bytes) => Bytes {
+/** What `decompress` gives behind a boundary it told; `body` begins there. Throws what it throws. */
+export function decompressFrom(
+  body: Bytes,
+  place: DecodingPlace,
+  { maxVirtualSize, onBoundary }: DecompressOptions,
+): AsyncGenerator<Uint8Array, void> {
+  const { compression, compressed, decoded } = place
+  const decode = decoderOf(compression, (later) =>
+    onBoundary?.({
+      compressed: compressed + later.compressed,
+      decoded: decoded + later.decoded,
+    }),
+  )
+  return withinBudget(body, compression, decode, budgetFor(maxVirtualSize), place)
+}
+
+function decoderOf(
+  compression: Compression,
+  onBoundary: OnBoundary | undefined,
+): (body: Bytes) => Bytes {
   switch (compression) {
     case 'gzip':
       return decodeGzip
     case 'zstd':
-      return decodeZstd
+      return (body) => decodeZstd(body, onBoundary)
     case 'xz':
-      return (body) => decodeNatively(body, xz)
+      return (body) => decodeNatively(body, xz, onBoundary)
     case 'bzip2':
     case 'lz4':
-      return (body) => decodeNatively(body, { kind: compression })
+      return (body) => decodeNatively(body, { kind: compression }, onBoundary)
   }
 }

@@ -39,7 +39,10 @@ export function createBzip2Decoder(): NativeDecoder {
       if (isPadding || (!isOpen && input.length === 0)) {
         return { consumed: input.length, produced: 0, ended: last }
       }
-      if (!isOpen) open()
+      if (!isOpen) {
+        open()
+        return { consumed: 0, produced: 0, ended: false, begun: 0 }
+      }
       state.writeBigUInt64LE(addressOf(input), stream.nextIn)
       state.writeUInt32LE(input.length, stream.availIn)
       state.writeBigUInt64LE(addressOf(output), stream.nextOut)

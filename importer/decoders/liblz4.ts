@@ -12,6 +12,8 @@ const skippableMagic = 0x184d2a50
 const legacyMagic = 0x184c2102
 const magicBytes = 4
 
+type Step = Omit<DecodeStep, 'ended'>
+
 /**
  * lz4 frames by the system's liblz4, one after another, then zeros; each with the checksums that it
  * has proven. Legacy frames have none, and no end: what is cut between two of their blocks cannot be
@@ -29,7 +31,8 @@ export function createLz4Decoder(): NativeDecoder {
   let legacy: LegacyFrame | undefined
   let isOpen = true
 
-  function begin(): void {
+  /** Answers what `DecodeStep.begun` says. */
+  function begin(): number | undefined {
     magicFilled = 0
     const number = magic.readUInt32LE()
     if (number === legacyMagic) {
@@ -44,10 +47,12 @@ export function createLz4Decoder(): NativeDecoder {
     } else {
       inside = 'padding'
       assertPadding(magic, 'lz4')
+      return undefined
     }
+    return magicBytes
   }
 
-  function decodeFrame(input: Uint8Array, output: Uint8Array): Omit<DecodeStep, 'ended'> {
+  function decodeFrame(input: Uint8Array, output: Uint8Array): Step {
     sizes.writeBigUInt64LE(BigInt(output.length), 0)
     sizes.writeBigUInt64LE(BigInt(input.length), 8)
     const wanted = lz4.decompress(context, output, sizes, input)
@@ -58,25 +63,23 @@ export function createLz4Decoder(): NativeDecoder {
     return { consumed: Number(sizes.readBigUInt64LE(8)), produced }
   }
 
-  function decodeLegacy(input: Uint8Array, output: Uint8Array): Omit<DecodeStep, 'ended'> {
+  function decodeLegacy(input: Uint8Array, output: Uint8Array): Step {
     if (!legacy) return { consumed: 0, produced: 0 }
     const { next, ...step } = legacy.decode(input, output)
-    if (next) {
-      magic.set(next)
-      begin()
-    }
-    return step
+    if (!next) return step
+    magic.set(next)
+    return { ...step, begun: begin() }
   }
 
-  function takeMagic(input: Uint8Array): Omit<DecodeStep, 'ended'> {
+  function takeMagic(input: Uint8Array): Step {
     const part = input.subarray(0, magicBytes - magicFilled)
     magic.set(part, magicFilled)
     magicFilled += part.length
-    if (magicFilled === magicBytes) begin()
-    return { consumed: part.length, produced: 0 }
+    const begun = magicFilled === magicBytes ? begin() : undefined
+    return { consumed: part.length, produced: 0, begun }
   }
 
-  function step(input: Uint8Array, output: Uint8Array): Omit<DecodeStep, 'ended'> {
+  function step(input: Uint8Array, output: Uint8Array): Step {
     switch (inside) {
       case 'frame':
         return decodeFrame(input, output)
@@ -92,16 +95,16 @@ export function createLz4Decoder(): NativeDecoder {
 
   return {
     decode(input, output, last) {
-      const { consumed, produced } = step(input, output)
+      const { consumed, produced, begun } = step(input, output)
       const mayEnd = inside === 'legacy' ? legacy?.isBetween() : inside !== 'frame'
-      if (!last || consumed < input.length) return { consumed, produced, ended: false }
+      if (!last || consumed < input.length) return { consumed, produced, ended: false, begun }
       if (mayEnd) {
         // The start of a magic number, unless it is zeros.
         assertPadding(magic.subarray(0, magicFilled), 'lz4')
       } else if (consumed + produced === 0) {
         throw invalid('it ends too early; the file is truncated')
       }
-      return { consumed, produced, ended: mayEnd === true }
+      return { consumed, produced, ended: mayEnd === true, begun }
     },
     [Symbol.dispose]() {
       if (isOpen) lz4.free(context)

@@ -6,6 +6,7 @@ import { addressOf, loadLibrary, type Library } from './native-library.ts'
 /** liblzma's `lzma_ret`. */
 const ok = 0
 const streamEnd = 1
+const streamBegun = 4
 const memlimitError = 6
 const bufferError = 10
 /** liblzma's `lzma_action`. */
@@ -13,6 +14,9 @@ const run = 0
 const finish = 3
 /** Decode streams one after another, with padding between, until the input ends. */
 const concatenated = 0x08
+/** Say what follows a stream's header, once what came before that is given out. */
+const tellCheck = 0x04
+const headerBytes = 12
 
 /** Sizes and offsets on 64-bit machines; all of it zero is the initial state of both. */
 const stream = { bytes: 136, nextIn: 0, availIn: 8, nextOut: 24, availOut: 32 } as const
@@ -41,13 +45,13 @@ export function createXzDecoder(decoding: XzDecoderOptions): NativeDecoder {
   const lzma = (library ??= load())
   const state = Buffer.alloc(stream.bytes)
   const options = Buffer.alloc(threaded.bytes)
-  options.writeUInt32LE(concatenated, threaded.flags)
+  options.writeUInt32LE(concatenated | tellCheck, threaded.flags)
   options.writeUInt32LE(threads, threaded.threads)
   options.writeBigUInt64LE(BigInt(threadedMemoryLimit), threaded.memlimitThreading)
   options.writeBigUInt64LE(BigInt(memoryLimit), threaded.memlimitStop)
   const started = lzma.startThreaded
     ? lzma.startThreaded(state, options)
-    : lzma.start(state, BigInt(memoryLimit), concatenated)
+    : lzma.start(state, BigInt(memoryLimit), concatenated | tellCheck)
   if (started !== ok) throw new CodedError('UNAVAILABLE', `liblzma does not start (${started})`)
   const tooLarge = (): CodedError =>
     new CodedError(
@@ -64,10 +68,12 @@ export function createXzDecoder(decoding: XzDecoderOptions): NativeDecoder {
       const consumed = input.length - Number(state.readBigUInt64LE(stream.availIn))
       const produced = output.length - Number(state.readBigUInt64LE(stream.availOut))
       // Nothing to do is not a failure while more input can come.
-      if (result !== ok && result !== streamEnd && !(result === bufferError && !last)) {
+      const isIdle = result === bufferError && !last
+      if (![ok, streamEnd, streamBegun].includes(result) && !isIdle) {
         throw result === memlimitError ? tooLarge() : refusal(result)
       }
-      return { consumed, produced, ended: result === streamEnd }
+      const begun = result === streamBegun ? headerBytes : undefined
+      return { consumed, produced, ended: result === streamEnd, begun }
     },
     [Symbol.dispose]() {
       lzma.end(state)

@@ -2,6 +2,7 @@ import { Worker } from 'node:worker_threads'
 import { workerUrl } from '../../core/worker-url.ts'
 import { reportedError } from '../../core/errors.ts'
 import { inPieces, type Bytes } from '../../core/streams.ts'
+import type { Boundary, OnBoundary } from './boundary.ts'
 import type { NativeDecoding } from './native-decoder.ts'
 
 export interface NativeWorkerData {
@@ -23,6 +24,8 @@ export type NativeRequest =
 export type NativeReply =
   | { readonly type: 'output'; readonly slot: number; readonly size: number }
   | { readonly type: 'consumed' }
+  /** May come before the output before it. */
+  | { readonly type: 'boundary'; readonly boundary: Boundary }
   | { readonly type: 'ended' }
   | { readonly type: 'failed'; readonly code: string; readonly message: string }
 
@@ -33,11 +36,12 @@ const outputCount = 4
 
 /**
  * Decodes by a library of the system on a thread of its own; no byte goes through a pipe. Throws
- * COMPRESSION_INVALID, SIZE_EXCEEDED, UNAVAILABLE.
+ * COMPRESSION_INVALID, SIZE_EXCEEDED, UNAVAILABLE. Streams that begin are told.
  */
 export async function* decodeNatively(
   input: Bytes,
   decoding: NativeDecoding,
+  onBoundary?: OnBoundary,
 ): AsyncGenerator<Uint8Array, void> {
   const inputs = Array.from({ length: inputCount }, () => new SharedArrayBuffer(inputBytes))
   const outputs = Array.from({ length: outputCount }, () => new SharedArrayBuffer(outputBytes))
@@ -64,6 +68,8 @@ export async function* decodeNatively(
       case 'consumed':
         inputsWaiting--
         return wakeFeeder()
+      case 'boundary':
+        return onBoundary?.(reply.boundary)
       case 'ended':
         return settle({})
       case 'failed':

@@ -1,6 +1,7 @@
 import { parentPort, workerData } from 'node:worker_threads'
 import { toCodedError } from '../../core/errors.ts'
-import type { NativeDecoder } from './decoder.ts'
+import { boundaryEveryBytes } from './boundary.ts'
+import type { DecodeStep, NativeDecoder } from './decoder.ts'
 import { createNativeDecoder } from './native-decoder.ts'
 import type { NativeReply, NativeRequest, NativeWorkerData } from './native-stage.ts'
 
@@ -15,6 +16,10 @@ let done = false
 /** Bytes already in the output that is being filled, `free[0]`. */
 let filled = 0
 let decoder: NativeDecoder | undefined
+let compressed = 0
+let decoded = 0
+/** Where the last boundary that was told is. */
+let told = 0
 
 const reply = (message: NativeReply): void => parentPort?.postMessage(message)
 
@@ -30,6 +35,14 @@ function emit(): void {
   filled = 0
 }
 
+function count({ consumed, produced, begun }: DecodeStep): void {
+  compressed += consumed
+  decoded += produced
+  if (begun === undefined || compressed - begun < told + boundaryEveryBytes) return
+  told = compressed - begun
+  reply({ type: 'boundary', boundary: { compressed: told, decoded } })
+}
+
 /** Decodes until the input is used up or every output waits to be read. */
 function pump(): void {
   while (!done) {
@@ -40,6 +53,7 @@ function pump(): void {
     decoder ??= createNativeDecoder(decoding)
     const step = decoder.decode(input, output.subarray(filled), last && inputs.length <= 1)
     filled += step.produced
+    count(step)
     if (inputs.length > 0) {
       if (step.consumed === input.length) {
         inputs.shift()

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import type { Bytes } from '../../core/streams.ts'
+import type { OnBoundary } from './boundary.ts'
 import { outputBytes } from './zlib-stage.ts'
 import { zstdPieces } from './zstd-frames.ts'
 import { openZstdLane, type ZstdLane } from './zstd-lane.ts'
@@ -13,11 +14,15 @@ const sharedWindowBytes = 8 * 1024 * 1024
 
 /**
  * Decodes zstd frames, several at a time where there are several, in order. Only zeros may follow
- * the end. Throws COMPRESSION_INVALID, SIZE_EXCEEDED for windows over 128 MiB.
+ * the end. Throws COMPRESSION_INVALID, SIZE_EXCEEDED for windows over 128 MiB. Tells where a frame
+ * begins, each time a mebibyte later.
  */
-export async function* decodeZstd(body: Bytes): AsyncGenerator<Uint8Array, void> {
-  /** In the order of their output. */
-  const lanes: ZstdLane[] = []
+export async function* decodeZstd(
+  body: Bytes,
+  onBoundary?: OnBoundary,
+): AsyncGenerator<Uint8Array, void> {
+  /** In the order of their output; each with the compressed bytes before it. */
+  const lanes: (ZstdLane & { readonly begin: number })[] = []
   let outcome: { readonly error?: unknown } | undefined
   let wakeReader = (): void => {}
   let wakeFeeder = (): void => {}
@@ -32,27 +37,29 @@ export async function* decodeZstd(body: Bytes): AsyncGenerator<Uint8Array, void>
     while (!isSo() && !outcome) await new Promise<void>((resolve) => (wakeFeeder = resolve))
   }
 
-  function openLane(): ZstdLane {
-    const lane = openZstdLane({
+  function openLane(begin: number): ZstdLane {
+    const opened = openZstdLane({
       // The first one gives its output at once: where it stays the only one, no more is held.
       aheadBytes: lanes.length > 0 ? aheadBytes : outputBytes,
       onChange: () => wakeFeeder(),
     })
-    lanes.push(lane)
+    lanes.push({ ...opened, begin })
     wakeReader()
-    return lane
+    return opened
   }
 
   async function feed(): Promise<void> {
     let lane: ZstdLane | undefined
     let isAlone = false
+    let compressed = 0
     for await (const { bytes, release, startsGroup, windowBytes } of zstdPieces(body)) {
       if (startsGroup || !lane) {
         lane?.end()
         await until(() => lanes.length < (isAlone ? 1 : mostLanes))
         isAlone = false
-        lane = openLane()
+        lane = openLane(compressed)
       }
+      compressed += bytes.length
       if (windowBytes > sharedWindowBytes) {
         isAlone = true
         await until(() => lanes.length === 1)
@@ -74,10 +81,14 @@ export async function* decodeZstd(body: Bytes): AsyncGenerator<Uint8Array, void>
     },
   )
   try {
-    for (;;) {
+    for (let decoded = 0; ;) {
       const [lane] = lanes
       if (lane) {
-        yield* lane.read()
+        if (lane.begin > 0) onBoundary?.({ compressed: lane.begin, decoded })
+        for await (const chunk of lane.read()) {
+          decoded += chunk.length
+          yield chunk
+        }
         lanes.shift()
         wakeFeeder()
       } else if (outcome) {

@@ -1,0 +1,12 @@
+/** A place in compressed data where decoding can begin anew: nothing before it is needed. */
+export interface Boundary {
+  /** Compressed bytes before it; at least one follows. */
+  readonly compressed: number
+  /** What those bytes hold, which was proven to be right. */
+  readonly decoded: number
+}
+
+export type OnBoundary = (boundary: Boundary) => void
+
+/** Compressed bytes between two boundaries that are told: others gain nothing. */
+export const boundaryEveryBytes = 1024 * 1024

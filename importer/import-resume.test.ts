@@ -117,6 +117,7 @@ describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
   })
 
   test.each([
+    { what: 'gzip members', pack: (bytes: Uint8Array) => gzipSync(bytes, { level: 1 }) },
     { what: 'zstd frames', pack: (bytes: Uint8Array) => zstdCompressSync(bytes) },
     { what: 'xz streams', pack: piped('xz', '-0') },
     { what: 'lz4 frames', pack: piped('lz4', '-1', '-q') },

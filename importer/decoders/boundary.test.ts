@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { zstdCompressSync } from 'node:zlib'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
 import * as fc from 'fast-check'
 import { describe, expect, test } from 'vitest'
 import type { Compression } from '../../core/disk-format.ts'
@@ -35,6 +35,7 @@ async function boundariesIn(bytes: Uint8Array, sizes: readonly number[]) {
 }
 
 const engines: { compression: Compression; pack: (bytes: Uint8Array) => Buffer; gap: number }[] = [
+  { compression: 'gzip', pack: (bytes) => gzipSync(bytes, { level: 1 }), gap: 0 },
   { compression: 'zstd', pack: (bytes) => zstdCompressSync(bytes), gap: 0 },
   { compression: 'xz', pack: piped('xz', '-0'), gap: 8 },
   { compression: 'bzip2', pack: piped('bzip2', '-1'), gap: 0 },
@@ -91,6 +92,16 @@ describe.each(engines)('of $compression', ({ compression, pack, gap }) => {
       await expect(collect(body)).rejects.toMatchObject({ code: 'COMPRESSION_INVALID' })
     }
   })
+})
+
+test('gzip of many small members is decoded, and no more is told', async () => {
+  const small = noise(60_000)
+  const members = Array.from({ length: 120 }, () => gzipSync(small, { level: 1 }))
+  const { decoded, boundaries } = await boundariesIn(Buffer.concat(members), [100_000])
+  expect(decoded.equals(Buffer.concat(members.map(() => small)))).toBe(true)
+  expect(boundaries.at(-1)?.decoded).toBeLessThan(101 * small.length)
+  const cut = Buffer.concat([...members, gzipSync(small).subarray(0, -1)])
+  await expect(boundariesIn(cut, [100_000])).rejects.toMatchObject({ code: 'COMPRESSION_INVALID' })
 })
 
 test('what was decoded before counts for the most that may come out', async () => {

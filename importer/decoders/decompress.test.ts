@@ -8,7 +8,7 @@ import { refusalIn } from '../../test/fixtures/refusal.ts'
 import { decompress, detectCompression } from './decompress.ts'
 
 const zstdParams = { params: { [constants.ZSTD_c_checksumFlag]: 1 } }
-const limits = { maxVirtualSize: 2 ** 40 }
+const limits = { maxVirtualSize: 2 ** 40, onBoundary: () => {} }
 const gzip = (bytes: Uint8Array): Buffer => gzipSync(bytes)
 const zstd = (bytes: Uint8Array): Buffer => zstdCompressSync(bytes, zstdParams)
 const piped =

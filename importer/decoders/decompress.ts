@@ -4,6 +4,7 @@ import { CodedError } from '../../core/errors.ts'
 import { peek, type Bytes } from '../../core/streams.ts'
 import type { Boundary, OnBoundary } from './boundary.ts'
 import { budgetFor, withinBudget } from './decode-budget.ts'
+import { decodeGzipMembers } from './gzip-members.ts'
 import { decodeNatively } from './native-stage.ts'
 import { decodeGzip } from './zlib-stage.ts'
 import { decodeZstd } from './zstd-stage.ts'
@@ -97,7 +98,7 @@ function decoderOf(
 ): (body: Bytes) => Bytes {
   switch (compression) {
     case 'gzip':
-      return decodeGzip
+      return onBoundary ? (body) => decodeGzipMembers(body, onBoundary) : decodeGzip
     case 'zstd':
       return (body) => decodeZstd(body, onBoundary)
     case 'xz':

@@ -3,7 +3,8 @@ import { CodedError } from '../../core/errors.ts'
 import { inPieces, type Bytes } from '../../core/streams.ts'
 import { assertPadding } from './padding.ts'
 
-const inputBytes = 256 * 1024
+/** What they are given at once. */
+export const inputBytes = 256 * 1024
 
 /** What the decoders of node:zlib give at once. */
 export const outputBytes = 1024 * 1024

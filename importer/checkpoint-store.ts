@@ -31,7 +31,12 @@ const headerSchema = z.object({
     hashes: z.object({ md5: state, sha1: state, sha256: state, sha512: state }),
   }),
   decoding: z
-    .object({ compression: z.enum(compressions), compressed: bytes, decoded: bytes })
+    .object({
+      compression: z.enum(compressions),
+      compressed: bytes,
+      decoded: bytes,
+      xz: z.object({ check: bytes, blocks: bytes }).optional(),
+    })
     .optional(),
   position: bytes,
   layer: z.object({

@@ -132,6 +132,14 @@ describe.each<{ on: string; options: Parameters<typeof createQueueSetup>[0] }>([
     expect(served.starts[1]).toBeGreaterThan(2 * MiB)
   })
 
+  test('a disk in one xz stream of several blocks, from where one begins', async () => {
+    const packed = piped('xz', '-0', '-T2', '--block-size=3MiB')(disk)
+    const served = await serveDripping(setup, packed)
+    const image = await importTwice(served, {})
+    expect(image?.layerDigest).toBe((await importOnce(disk, {}))?.layerDigest)
+    expect(served.starts[1]).toBeGreaterThan(2 * MiB)
+  })
+
   test('a disk of several zstd frames with every checksum', async () => {
     const raw = randomBytes(disk.length)
     const packed = inStreams(raw, (bytes) => zstdCompressSync(bytes))

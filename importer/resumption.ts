@@ -47,7 +47,7 @@ export async function prepareResumption({
   const past = isUsable ? kept : undefined
   const states: ChecksumState[] = []
   /** Each with where checking can go on before it. */
-  const boundaries: (Boundary & { readonly checksums: ChecksumState })[] = []
+  const boundaries: { readonly at: Boundary; readonly checksums: ChecksumState }[] = []
 
   /** The last place up to `offset` from which checking can go on. */
   const stateUpTo = (offset: number): ChecksumState =>
@@ -61,10 +61,9 @@ export async function prepareResumption({
     wrapping: OpenedDisk['wrapping'],
   ): Pick<ImportCheckpoint, 'checksums' | 'decoding'> {
     if (wrapping === 'none') return { checksums: stateUpTo(position), decoding: undefined }
-    const boundary = boundaries.findLast(({ decoded }) => decoded <= position)
+    const boundary = boundaries.findLast(({ at }) => at.decoded <= position)
     if (!wrapping || !boundary) return { checksums: nothingChecked, decoding: undefined }
-    const { checksums: state, ...place } = boundary
-    return { checksums: state, decoding: { ...place, compression: wrapping } }
+    return { checksums: boundary.checksums, decoding: { ...boundary.at, compression: wrapping } }
   }
 
   return {
@@ -76,18 +75,15 @@ export async function prepareResumption({
         return undefined
       }
       if (past.checksums.bytes > 0) states.push(past.checksums)
-      if (past.decoding) {
-        const { compressed, decoded } = past.decoding
-        boundaries.push({ compressed, decoded, checksums: past.checksums })
-      }
+      if (past.decoding) boundaries.push({ at: past.decoding, checksums: past.checksums })
       return past
     },
     onChecksums(state) {
       states.push(state)
       if (states.length > mostStates) states.shift()
     },
-    onBoundary({ compressed, decoded }) {
-      boundaries.push({ compressed, decoded, checksums: stateUpTo(compressed) })
+    onBoundary(at) {
+      boundaries.push({ at, checksums: stateUpTo(at.compressed) })
       if (boundaries.length > mostBoundaries) boundaries.shift()
     },
     keeperOf({ pin, length }, { wrapping, head, detected: { format } }) {

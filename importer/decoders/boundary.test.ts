@@ -94,6 +94,48 @@ describe.each(engines)('of $compression', ({ compression, pack, gap }) => {
   })
 })
 
+describe('of xz blocks', () => {
+  const pack = piped('xz', '-0', '-T2', '--block-size=500000')
+  const one = pack(whole)
+  const packed = Buffer.concat([one, Buffer.alloc(8), pack(noise(3_000_000))])
+  const all = Buffer.concat([whole, noise(3_000_000)])
+  const from = (boundary: Boundary, bytes: Uint8Array, later: Boundary[] = []) =>
+    collect(
+      decompressFrom(
+        chunked(bytes, [70_001]),
+        { ...boundary, compression: 'xz' },
+        { maxVirtualSize, onBoundary: (one) => void later.push(one) },
+      ),
+    )
+
+  test('decoding from any boundary gives the rest', async () => {
+    const { decoded, boundaries } = await boundariesIn(packed, [100_003])
+    expect(decoded.equals(all)).toBe(true)
+    expect(boundaries.filter(({ xz }) => xz).length).toBeGreaterThanOrEqual(2)
+    expect(boundaries.at(-1)).toEqual({ compressed: one.length + 8, decoded: whole.length })
+    for (const boundary of boundaries) {
+      const later: Boundary[] = []
+      const rest = await from(boundary, packed.subarray(boundary.compressed), later)
+      expect(rest.equals(all.subarray(boundary.decoded))).toBe(true)
+      expect([...boundaries, ...later].at(-1)).toEqual(boundaries.at(-1))
+    }
+  })
+
+  test('what is cut or changed in the index and behind it is refused', async () => {
+    const { boundaries } = await boundariesIn(one, [100_003])
+    const [boundary = { compressed: 0, decoded: 0 }] = boundaries
+    const rest = one.subarray(boundary.compressed)
+    expect(await from(boundary, rest)).toHaveLength(whole.length - boundary.decoded)
+    for (let back = 1; back < 100; back += 3) {
+      const changed = Buffer.from(rest)
+      changed[rest.length - back] = (changed[rest.length - back] ?? 0) ^ 1
+      for (const bytes of [changed, rest.subarray(0, -back)]) {
+        await expect(from(boundary, bytes)).rejects.toMatchObject({ code: 'COMPRESSION_INVALID' })
+      }
+    }
+  })
+})
+
 test('gzip of many small members is decoded, and no more is told', async () => {
   const small = noise(60_000)
   const members = Array.from({ length: 120 }, () => gzipSync(small, { level: 1 }))

@@ -4,6 +4,15 @@ export interface Boundary {
   readonly compressed: number
   /** What those bytes hold, which was proven to be right. */
   readonly decoded: number
+  /** Where it is a block of an xz stream and not a stream. */
+  readonly xz?: XzPlace | undefined
+}
+
+export interface XzPlace {
+  /** The number of the stream's check. */
+  readonly check: number
+  /** Blocks of the stream that lie before. */
+  readonly blocks: number
 }
 
 export type OnBoundary = (boundary: Boundary) => void

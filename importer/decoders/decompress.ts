@@ -7,6 +7,7 @@ import { budgetFor, withinBudget } from './decode-budget.ts'
 import { decodeGzipMembers } from './gzip-members.ts'
 import { decodeNatively } from './native-stage.ts'
 import { decodeGzip } from './zlib-stage.ts'
+import { fromXzBlock, withXzBlocks } from './xz-blocks.ts'
 import { decodeZstd } from './zstd-stage.ts'
 
 const deepest = 2
@@ -82,13 +83,21 @@ export function decompressFrom(
   place: DecodingPlace,
   { maxVirtualSize, onBoundary }: DecompressOptions,
 ): AsyncGenerator<Uint8Array, void> {
-  const { compression, compressed, decoded } = place
-  const decode = decoderOf(compression, (later) =>
+  const { compression, compressed, decoded, xz: block } = place
+  let shorter = 0
+  const tell: OnBoundary = (later) =>
     onBoundary?.({
-      compressed: compressed + later.compressed,
+      ...later,
+      compressed: compressed + shorter + later.compressed,
       decoded: decoded + later.decoded,
-    }),
-  )
+    })
+  const decodeBlocks = (bytes: Bytes): Bytes => {
+    const start = { compressed, decoded, xz: block ?? { check: 0, blocks: 0 } }
+    const told = onBoundary ?? (() => {})
+    const stream = fromXzBlock(bytes, start, told, (difference) => (shorter = difference))
+    return decodeNatively(stream, xz, tell)
+  }
+  const decode = block ? decodeBlocks : decoderOf(compression, tell)
   return withinBudget(body, compression, decode, budgetFor(maxVirtualSize), place)
 }
 
@@ -102,7 +111,8 @@ function decoderOf(
     case 'zstd':
       return (body) => decodeZstd(body, onBoundary)
     case 'xz':
-      return (body) => decodeNatively(body, xz, onBoundary)
+      return (body) =>
+        decodeNatively(onBoundary ? withXzBlocks(body, onBoundary) : body, xz, onBoundary)
     case 'bzip2':
     case 'lz4':
       return (body) => decodeNatively(body, { kind: compression }, onBoundary)

@@ -35,7 +35,7 @@ const headerSchema = z.object({
       compression: z.enum(compressions),
       compressed: bytes,
       decoded: bytes,
-      xz: z.object({ check: bytes, blocks: bytes }).optional(),
+      xz: z.object({ check: bytes, blocks: bytes, unpacked: bytes }).optional(),
     })
     .optional(),
   position: bytes,

@@ -13,6 +13,8 @@ export interface XzPlace {
   readonly check: number
   /** Blocks of the stream that lie before. */
   readonly blocks: number
+  /** What those hold. */
+  readonly unpacked: number
 }
 
 export type OnBoundary = (boundary: Boundary) => void

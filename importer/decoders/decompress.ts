@@ -92,7 +92,7 @@ export function decompressFrom(
       decoded: decoded + later.decoded,
     })
   const decodeBlocks = (bytes: Bytes): Bytes => {
-    const start = { compressed, decoded, xz: block ?? { check: 0, blocks: 0 } }
+    const start = { compressed, decoded, xz: block ?? { check: 0, blocks: 0, unpacked: 0 } }
     const told = onBoundary ?? (() => {})
     const stream = fromXzBlock(bytes, start, told, (difference) => (shorter = difference))
     return decodeNatively(stream, xz, tell)

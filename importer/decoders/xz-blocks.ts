@@ -27,7 +27,7 @@ export async function* withXzBlocks(
   const header = await cursor.read(headerBytes)
   yield header
   if (header.length === headerBytes && header.subarray(0, magic.length).equals(magic)) {
-    const xz = { check: (header[7] ?? 0) % 16, blocks: 0 }
+    const xz = { check: (header[7] ?? 0) % 16, blocks: 0, unpacked: 0 }
     yield* passBlocks(cursor, { compressed: 0, decoded: 0, xz }, onBoundary)
   }
   yield* cursor.rest()
@@ -61,12 +61,13 @@ export async function* fromXzBlock(
 /** Up to the index: true; or up to a block that does not say its sizes, or the end. */
 async function* passBlocks(
   cursor: ByteCursor,
-  { compressed: start, decoded: before, xz: { check, blocks: first } }: BlockBoundary,
+  { compressed: start, decoded: before, xz }: BlockBoundary,
   onBoundary: OnBoundary,
 ): AsyncGenerator<Uint8Array, boolean> {
   let told = start
-  let decoded = before
-  for (let blocks = first; ; blocks++) {
+  const { check } = xz
+  let { unpacked } = xz
+  for (let { blocks } = xz; ; blocks++) {
     const [next] = (await cursor.peek()) ?? []
     if (next === undefined) return false
     if (next === 0) return true
@@ -75,7 +76,8 @@ async function* passBlocks(
     const sizes = sizesIn(header)
     if (sizes && compressed - told >= boundaryEveryBytes) {
       told = compressed
-      onBoundary({ compressed, decoded, xz: { check, blocks } })
+      const decoded = before + unpacked - xz.unpacked
+      onBoundary({ compressed, decoded, xz: { check, blocks, unpacked } })
     }
     yield header
     if (!sizes) return false
@@ -87,7 +89,7 @@ async function* passBlocks(
       cursor.take(part.length)
       yield part
     }
-    decoded += sizes.unpacked
+    unpacked += sizes.unpacked
   }
 }
 
@@ -116,7 +118,7 @@ function sizesIn(header: Buffer): { packed: number; unpacked: number } | undefin
  */
 async function* passIndex(
   cursor: ByteCursor,
-  { decoded, xz: { blocks } }: BlockBoundary,
+  { xz }: BlockBoundary,
 ): AsyncGenerator<Uint8Array, number> {
   const start = cursor.position
   let sum = 0
@@ -138,13 +140,13 @@ async function* passIndex(
   }
 
   await take(1)
-  const kept = (await takeInteger()).value - blocks
+  const kept = (await takeInteger()).value - xz.blocks
   let unpacked = 0
-  for (let index = 0; index < blocks; index++) {
+  for (let index = 0; index < xz.blocks; index++) {
     await takeInteger()
     unpacked += (await takeInteger()).value
   }
-  if (kept < 0 || unpacked !== decoded) throw invalid('its index names other blocks')
+  if (kept < 0 || unpacked !== xz.unpacked) throw invalid('its index names other blocks')
 
   const head = Buffer.from([0, ...integer(kept)])
   let size = head.length

@@ -22,6 +22,7 @@ import {
 } from './imports.ts'
 import { assertTagFree } from './image-push.ts'
 import { prepareImport } from './new-import.ts'
+import { nextInTurn } from './next-in-turn.ts'
 
 const byCreation = (a: StoredImport, b: StoredImport): number =>
   a.record.createdAt.localeCompare(b.record.createdAt)
@@ -53,9 +54,17 @@ export async function openImportQueue(deps: ImportQueueDeps): Promise<ImportQueu
     else waiting.push(id)
   }
 
+  function takeNext(): string | undefined {
+    const records = (ids: Iterable<string>) => [...ids].map((id) => lookUp(id).tracker.record)
+    const known = book.all().map(({ tracker }) => tracker.record)
+    const id = nextInTurn(records(waiting), records(running.keys()), known)?.id
+    if (id !== undefined) waiting.splice(waiting.indexOf(id), 1)
+    return id
+  }
+
   function startNext(): void {
     while (!stopping.signal.aborted && running.size < deps.maxRunning) {
-      const id = waiting.shift()
+      const id = takeNext()
       if (id === undefined) return
       const cancel = new AbortController()
       const done = run(id, cancel.signal).finally(() => {

@@ -11,12 +11,6 @@ export function httpStatusError(status: number, label: string): CodedError {
       `${label} answered ${status}: it needs other credentials (credentials of the request; --user and --password-file, or --token-file, of the command)`,
     )
   }
-  if (status === 416) {
-    return new CodedError(
-      'SOURCE_CHANGED',
-      `${label} is shorter than it was when the transfer started; import it again`,
-    )
-  }
   if (status >= 500 || status === 429 || status === 408) {
     return new CodedError('SOURCE_UNAVAILABLE', `${label} answered ${status}; try again later`)
   }

@@ -60,19 +60,25 @@ export async function openWebContent(
   const isSame = place && validator === place.pin && length === place.length
   const offset = isSame ? place.offset : 0
   let { at } = opened
+  requireReadable(response, label)
+
+  function firstBytes(): Bytes {
+    if (!isMidway) return offset > 0 ? skipping(response.body, offset) : response.body
+    return length === undefined ? response.body : limited(response.body, length - offset)
+  }
 
   /** Redirects are not followed again while they led to something that is still there. */
   async function ask(range: string, signal: AbortSignal): Promise<Dispatcher.ResponseData> {
     const headers = { range, 'if-range': validator ?? '' }
     try {
-      return (await follow(at, headers, { ...way, signal })).response
+      return (await follow(at, headers, { ...way, signal }, [416])).response
     } catch (error) {
       // Where they led to may have been signed for a while only.
       const isGone = error instanceof CodedError && /_(?:DENIED|NOT_FOUND)$/.test(error.code)
       if (!isGone) throw error
       const start = await address.start()
       if (start.url.href === at.url.href) throw error
-      const again = await follow(start, headers, { ...way, signal })
+      const again = await follow(start, headers, { ...way, signal }, [416])
       at = again.at
       return again.response
     }
@@ -80,14 +86,15 @@ export async function openWebContent(
 
   function refusal(answer: Dispatcher.ResponseData, position: number): Error {
     discard(answer)
-    const isOther =
-      answer.statusCode === 206 ? saysOtherThan(validator, answer) : pinnedBy(answer) !== validator
-    if (!isOther) return new RangesRefused(label)
+    if (!isOther(answer, { validator, length })) return new RangesRefused(label)
     return new CodedError(
       'SOURCE_CHANGED',
       `${label} changed while it was downloaded (at byte ${position}); import it again`,
     )
   }
+
+  const isOurs = (answer: Dispatcher.ResponseData, range: ByteRange): boolean =>
+    isRange(answer, range, { validator, length }) && encodingOf(answer) === encodingOf(response)
 
   return {
     address,
@@ -95,19 +102,22 @@ export async function openWebContent(
     validator,
     offset,
     takesRanges: /^bytes$/i.test(String(response.headers['accept-ranges'] ?? '')),
-    first: offset > 0 && !isMidway ? skipping(response.body, offset) : response.body,
+    first: firstBytes(),
     async from(position) {
-      if (validator === undefined) throw new RangesRefused(label)
+      if (validator === undefined || length === undefined) throw new RangesRefused(label)
+      const range = { start: position, end: length }
       const answer = await ask(`bytes=${position}-`, way.signal)
-      if (isRange(answer, `bytes ${position}-`, validator)) return answer.body
-      if (answer.statusCode === 200 && pinnedBy(answer) === validator) {
-        return skipping(answer.body, position)
+      if (isOurs(answer, range)) return limited(answer.body, length - position)
+      const isWhole = answer.statusCode === 200 && encodingOf(answer) === encodingOf(response)
+      if (isWhole && !isOther(answer, { validator, length })) {
+        return limited(skipping(answer.body, position), length - position)
       }
       throw refusal(answer, position)
     },
-    async range({ start, end }, signal) {
+    async range(range, signal) {
+      const { start, end } = range
       const answer = await ask(`bytes=${start}-${end - 1}`, signal)
-      if (isRange(answer, `bytes ${start}-${end - 1}/`, validator)) return answer.body
+      if (isOurs(answer, range) && rangeOf(answer)?.end === end) return answer.body
       throw refusal(answer, start)
     },
     discard: () => discard(response),
@@ -120,21 +130,81 @@ async function begin(start: Start, way: Way, place: SourcePlace | undefined): Pr
   // A shorter content does not have the place.
   const opened = await follow(start, headers, way, [416])
   const { response } = opened
-  const range = `bytes ${place.offset}-${place.length - 1}/${place.length}`
-  if (response.statusCode === 200 || isRange(response, range, place.pin)) return opened
+  const range = { start: place.offset, end: place.length }
+  const known = { validator: place.pin, length: place.length }
+  const isMidway = isRange(response, range, known) && rangeOf(response)?.end === range.end
+  if (response.statusCode === 200 || (isMidway && encodingOf(response) === '')) return opened
   discard(response)
   return follow(start, {}, way)
 }
 
-/** True for the bytes of `range`: not every server with ranges looks at If-Range. */
-function isRange(
-  response: Dispatcher.ResponseData,
-  range: string,
-  validator: string | undefined,
-): boolean {
-  return (
-    response.statusCode === 206 &&
-    !saysOtherThan(validator, response) &&
-    String(response.headers['content-range'] ?? '').startsWith(range)
+/** What the first answer says of the content. */
+interface Known {
+  readonly validator: string | undefined
+  readonly length: number | undefined
+}
+
+/** True for an answer with bytes of `range`, from its start on, of that very content. */
+function isRange(response: Dispatcher.ResponseData, range: ByteRange, known: Known): boolean {
+  const sent = rangeOf(response)
+  if (response.statusCode !== 206 || isOther(response, known)) return false
+  // Not every server with ranges looks at If-Range: without its ETag it may be of any version.
+  const isPinned = !known.validator?.startsWith('"') || response.headers['etag'] !== undefined
+  return isPinned && sent?.start === range.start && sent.end <= range.end
+}
+
+/** True where the answer says that it is of another content: by its pin or by its length. */
+function isOther(response: Dispatcher.ResponseData, { validator, length }: Known): boolean {
+  const isPart = response.statusCode !== 200
+  const total = isPart ? rangeOf(response)?.total : contentLength(response)
+  if (total !== undefined && total !== length) return true
+  if (response.statusCode === 416) return total === undefined
+  return isPart ? saysOtherThan(validator, response) : pinnedBy(response) !== validator
+}
+
+/** Of Content-Range; `end` is the byte behind the last one. @see RFC 9110 §14.4 */
+function rangeOf({ headers }: Dispatcher.ResponseData):
+  | {
+      readonly start: number | undefined
+      readonly end: number
+      readonly total: number | undefined
+    }
+  | undefined {
+  const text = String(headers['content-range'] ?? '')
+  const found = /^bytes (?:(\d{1,15})-(\d{1,15})|\*)\/(?:(\d{1,15})|\*)$/.exec(text)
+  if (!found) return undefined
+  const [, first, last, total] = found
+  return {
+    start: first === undefined ? undefined : Number(first),
+    end: Number(last ?? -1) + 1,
+    total: total === undefined ? undefined : Number(total),
+  }
+}
+
+/** How a server has wrapped what it sends; empty where it has not. */
+function encodingOf({ headers }: Dispatcher.ResponseData): string {
+  const text = String(headers['content-encoding'] ?? '').toLowerCase()
+  return text === 'identity' ? '' : text
+}
+
+/** Throws SOURCE_INVALID for a wrapping that nothing of the bytes would tell. */
+function requireReadable(response: Dispatcher.ResponseData, label: string): void {
+  const encoding = encodingOf(response)
+  if (!/\b(?:br|deflate|compress|dcb|dcz)\b/.test(encoding)) return
+  discard(response)
+  throw new CodedError(
+    'SOURCE_INVALID',
+    `${label} is sent with Content-Encoding ${JSON.stringify(encoding)} though it was asked for as it is; have the server send the file without it`,
   )
+}
+
+/** The first `size` bytes: not every server sends as many as it says. */
+async function* limited(body: Bytes, size: number): AsyncGenerator<Uint8Array, void> {
+  let left = size
+  if (left === 0) return
+  for await (const chunk of body) {
+    yield chunk.subarray(0, left)
+    left -= chunk.length
+    if (left <= 0) return
+  }
 }

@@ -69,8 +69,10 @@ export function createImportBook(
     const record = await keep(id, { ...change, finishedAt: new Date().toISOString() })
     await deps.secrets.forget(id)
     deps.metrics.finished(record)
-    // What is kept of it is for the process that goes on with it, or for another try.
-    if (lost.has(id) || record.error?.retryable === true) return record
+    // What is kept of it is for the process that goes on with it, or for another try; but where
+    // there is no room it takes that of others.
+    const isWanted = record.error?.retryable === true && record.error.code !== 'STORAGE_FULL'
+    if (lost.has(id) || isWanted) return record
     // Where this fails it is done once more when the record goes.
     await deps
       .keeperOf(record)

@@ -70,7 +70,8 @@ export async function openLayer(blobs: Blobs, options: LayerOptions): Promise<La
     ...rest,
     chunkDigests: true,
     reserveBytes: headFirst ? 0 : fileOffset + metadataBound,
-    expectedBytes: headFirst ? layerSize(fileSize) : undefined,
+    // What will be left of other disks is not known, but that it is not nothing.
+    expectedBytes: headFirst ? layerSize(fileSize) : fileOffset,
     readBack: options.readBack === true || pieces !== undefined,
     resume: resume?.blob,
   })

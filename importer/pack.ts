@@ -14,6 +14,7 @@ import { bounded } from './bounded-disk.ts'
 import { encodeDisk } from './encode-disk.ts'
 import { createKeeping, type Keeping } from './keeping.ts'
 import type { PieceStore } from './layer-pieces.ts'
+import { withMissingBytes } from './missing-room.ts'
 import { openLayer, type KeptLayer, type LayerWriter } from './layer-writer.ts'
 import type { StorePlan } from './plan.ts'
 import type { Progress } from './progress.ts'
@@ -109,7 +110,13 @@ export async function packDisk(
   const keeping = createKeeping(layer, deps.keeper)
   cleanup.defer(() => keeping.stop())
   const pack = isCopy ? copy : encode
-  const file = await pack({ ...disk, body: bounded(disk) }, layer, { ...deps, keeping })
+  let read = disk.start
+  const body = observed(bounded(disk), (chunk) => (read += chunk.length))
+  const file = await pack({ ...disk, body }, layer, { ...deps, keeping }).catch(
+    (error: unknown) => {
+      throw withMissingBytes(error, (disk.length ?? disk.detected.virtualSize ?? read) - read)
+    },
+  )
   await keeping.stop()
   if (plan.storedFormat === 'qcow2') await confirmQcow2({ file: layer.file(), ...file }, deps)
   cleanup.move()

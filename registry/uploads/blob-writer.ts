@@ -2,7 +2,7 @@ import type { HashPool } from '../../core/hash-pool.ts'
 import type { BlobWriter, CreateBlobOptions } from '../../core/registry.ts'
 import { createScratchBlob, type FinishedScratch } from '../../core/scratch-blob.ts'
 import { createFileBlob } from './file-blob.ts'
-import { requireRoom } from './room.ts'
+import { requireQuota, requireRoom } from './room.ts'
 import type { SessionParts, Sessions } from './sessions.ts'
 import { createStreamBlob } from './stream-blob.ts'
 
@@ -15,7 +15,7 @@ export interface BlobWriterParts extends Omit<SessionParts, 'objects'> {
 
 /**
  * A blob written by this process. What a crash leaves of it is removed by the sweep of sessions.
- * Throws STORAGE_FULL before the start where `expectedBytes` would not fit.
+ * Throws STORAGE_FULL or QUOTA_EXCEEDED before the start where `expectedBytes` would not fit.
  */
 export async function createBlobWriter(
   name: string,
@@ -25,10 +25,11 @@ export async function createBlobWriter(
   const { signal, reserveBytes = 0, readBack = false, expectedBytes = 0 } = options
   const { data, files, index } = parts
   signal.throwIfAborted()
-  await requireRoom(data, expectedBytes)
   if (files) return createFileBlob(name, options, { ...parts, files })
+  await requireRoom(data, expectedBytes)
   if (reserveBytes === 0 && !readBack) return createStreamBlob(name, options, parts)
 
+  await requireQuota(name, expectedBytes, parts.reservations)
   async function send({ digest, size, contents }: FinishedScratch): Promise<void> {
     if (await index.link(name, digest)) return
     const blob = await createStreamBlob(name, { signal, expectedBytes: size }, parts)

@@ -4,7 +4,7 @@ import { CodedError } from '../../core/errors.ts'
 import type { FileHash } from '../../core/hash-pool.ts'
 import type { BlobWriter, CreateBlobOptions, WrittenBlob } from '../../core/registry.ts'
 import type { DataFile, DataFiles } from '../data-store.ts'
-import { createRoom } from './room.ts'
+import { createRoom, requireRoom } from './room.ts'
 import {
   begin,
   keepAlive,
@@ -15,7 +15,7 @@ import {
 } from './sessions.ts'
 import { createSpool } from './spool.ts'
 
-interface FileBlobParts extends Pick<SessionParts, 'reservations'> {
+interface FileBlobParts extends Pick<SessionParts, 'reservations' | 'data'> {
   readonly sessions: Sessions
   readonly files: DataFiles
 }
@@ -27,12 +27,18 @@ export async function createFileBlob(
   parts: FileBlobParts,
 ): Promise<BlobWriter> {
   const { signal, reserveBytes = 0, expectedBytes = 0, chunkDigests = false, resume } = options
+  const { data, reservations } = parts
+  if (resume === undefined) await requireRoom(data, expectedBytes)
   const { session, file, end } =
     resume === undefined
       ? await create(name, reserveBytes, parts)
       : await reopen(name, reserveBytes, resume, parts)
-  const room = createRoom(session, parts.reservations)
-  await begin(session, () => room.expect(expectedBytes)).catch(async (error: unknown) => {
+  const room = createRoom(session, reservations)
+  await begin(session, async () => {
+    // What is kept of it has its room.
+    await requireRoom(data, expectedBytes - (end - reserveBytes))
+    await room.expect(expectedBytes)
+  }).catch(async (error: unknown) => {
     await file[Symbol.asyncDispose]()
     throw error
   })
@@ -194,7 +200,10 @@ export async function forgetFileBlob(
   const token = decodeToken(resume)
   const session = token && (await sessions.open(token.id))
   if (!session?.record.resumable || session.record.repo !== repo) return
-  await session.takeOver()
+  await session.takeOver().catch((error: unknown) => {
+    // Only a folder is ever full, and that has one owner: what is to be removed can be.
+    if (!(error instanceof CodedError) || error.code !== 'STORAGE_FULL') throw error
+  })
   if (session.record.state === 'open') await session.discard()
 }
 

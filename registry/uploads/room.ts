@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { CodedError } from '../../core/errors.ts'
 import type { DataStore } from '../data-store.ts'
 import type { OpenSession, Reservations } from './sessions.ts'
@@ -20,7 +21,12 @@ export function createRoom(
     expect: reserve,
     /** So many are about to be held, expected or not. */
     async hold(bytes) {
-      if (bytes > reserved) await reserve(bytes + roomStepBytes)
+      if (bytes <= reserved) return
+      await reserve(bytes + roomStepBytes).catch(async (error: unknown) => {
+        if (!(error instanceof CodedError) || error.code !== 'QUOTA_EXCEEDED') throw error
+        // The last steps to a limit are as small as what comes.
+        await reserve(bytes)
+      })
     },
   }
 }
@@ -34,4 +40,15 @@ export async function requireRoom(data: DataStore, bytes: number): Promise<void>
     `cannot store ${bytes} bytes: the storage has ${free} bytes free; free space or remove images, then retry`,
     { detail: { neededBytes: bytes, freeBytes: free } },
   )
+}
+
+/** Throws QUOTA_EXCEEDED where the repository may not hold `bytes` more; nothing is reserved. */
+export async function requireQuota(
+  repo: string,
+  bytes: number,
+  reservations: Reservations,
+): Promise<void> {
+  const id = randomUUID()
+  await reservations.reserve({ id, repo }, bytes)
+  await reservations.release(id)
 }

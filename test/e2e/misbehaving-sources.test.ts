@@ -55,7 +55,10 @@ async function importFrom(
   setup: QueueSetup,
   { beginning, isChecked = false }: { beginning: Beginning; isChecked?: boolean | undefined },
 ): Promise<ImportRecord> {
-  await using queue = await setup.openQueue(change)
+  // It must not go on by itself before it is left.
+  const patient = { floorSpeed: { bytesPerSecond: 0, windowMs: 8000 } }
+  const first = beginning === 'stalls' ? { ...change, ...patient } : change
+  await using queue = await setup.openQueue(first)
   const { id } = await importInto(queue, server.url, 'a', isChecked)
   if (beginning !== 'stalls') return await ended(queue, { id })
   let isOver = false
